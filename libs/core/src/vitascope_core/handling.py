@@ -1,0 +1,63 @@
+"""What a worker and a stage's handler say to each other.
+
+The worker owns deliveries, claims, records and successors and never sees an array; a handler owns frames and objects and
+never sees a message. They meet here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from vitascope_core.job import ChunkRecord, FileRecord, JobSpec
+from vitascope_core.ports import Control
+from vitascope_core.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One delivery, ready to be worked on.
+
+    Attributes:
+        attempt: The source attempt that objects are written under.
+        token: Fresh for each delivery; names what only this delivery may write.
+        control: Progress goes in, cancellation comes out.
+    """
+
+    task: Task
+    spec: JobSpec
+    attempt: int
+    token: str
+    control: Control
+
+
+class ChunkHandler(Protocol):
+    """The handler of a source or a transform."""
+
+    def chunks(self, work: Work) -> AsyncIterator[ChunkRecord]:
+        """Store each chunk as it is made and yield its record; the worker records and announces it.
+
+        Raises:
+            Stopped: The control said so.
+            Outage, Retryable, Final: See `vitascope_core.errors`.
+        """
+
+
+class UploadHandler(Protocol):
+    """The handler of the sink."""
+
+    async def upload(self, work: Work, parts: AsyncIterator[ChunkRecord]) -> list[FileRecord]:
+        """Write the finished files under the delivery's token and return their records.
+
+        Args:
+            work: The delivery.
+            parts: Every chunk of the plan's last stage, by output and index, each as soon as it is recorded.
+
+        Raises:
+            Stopped: The control said so.
+            Outage, Retryable, Final: See `vitascope_core.errors`.
+        """
+
+    async def discard(self, job_id: str, token: str) -> None:
+        """Remove what a delivery wrote that lost the race for the job's end."""
