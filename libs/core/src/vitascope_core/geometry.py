@@ -33,8 +33,9 @@ def parse_size(text: str, field: str = "size") -> tuple[int, int]:
 def cut_frames(num_frames: int, width: int, height: int, fps: Fraction, plan: Plan) -> tuple[int, ...]:
     """Return the frames of each chunk of an output, as the source makes them.
 
-    Chunks hold about `CHUNK_BYTES`; when the plan upscales they become segments, so they hold at least `MIN_SEGMENT_S` of
-    output as well. A remainder below a quarter of a chunk joins the chunk before it: tiny chunks cost more than they save.
+    Chunks hold about `CHUNK_BYTES`; when the plan upscales they become segments, so they hold at least
+    `MIN_SEGMENT_S` of output as well. A remainder below a quarter of a chunk joins the chunk before it: tiny chunks
+    cost more than they save.
     """
     size = max(1, CHUNK_BYTES // (width * height * 3))
     if plan.upscale is not None:

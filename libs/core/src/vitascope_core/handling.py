@@ -1,7 +1,7 @@
 """What a worker and a stage's handler say to each other.
 
-The worker owns deliveries, claims, records and successors and never sees an array; a handler owns frames and objects and
-never sees a message. They meet here.
+The worker owns deliveries, claims, records and successors and never sees an array; a handler owns frames and objects
+and never sees a message. They meet here.
 """
 
 from __future__ import annotations

@@ -30,9 +30,10 @@ class Clock(Protocol):
 
 
 class Delivery(Protocol):
-    """One hand-out of a task. Settled once, by `ack` or `nak`; silence for longer than the queue's ack wait hands the task out again.
+    """One hand-out of a task.
 
-    Every call is harmless on a delivery whose time is over: it has no effect.
+    Settled once, by `ack` or `nak`; silence for longer than the queue's ack wait hands the task out again. Every call
+    is harmless on a delivery whose time is over: it has no effect.
     """
 
     @property

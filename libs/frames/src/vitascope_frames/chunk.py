@@ -42,7 +42,7 @@ class Chunk:
             raise ValueError(f"lead must be uint8 {frames.shape[1:]}, got {lead.dtype} {lead.shape}")
 
     def with_frames(self, frames: Frames) -> Chunk:
-        """Return the chunk with other frames of the same number; identity, order and fps are kept, the lead is dropped."""
+        """Return the chunk with other frames of the same number; identity and fps are kept, the lead is dropped."""
         return replace(self, frames=frames, lead=None)
 
 

@@ -24,7 +24,7 @@ class Source(Protocol):
     """
 
     def chunks(self, spec: JobSpec, control: Control) -> Iterator[Chunk]:
-        """Yield the chunks of every output, output by output or interleaved, each output's in order, as ``spec.cuts`` says.
+        """Yield the chunks of every output, cut as ``spec.cuts`` says; those of one output are in order.
 
         Raises:
             Stopped: From ``control.tick``, within one denoising step or one chunk of being told.
