@@ -1,0 +1,58 @@
+"""The cards bucket: what each pool and stage can do, kept when nobody runs (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from vitascope_core.card import ModelCard, StageCard
+from vitascope_core.plan import StageName
+from vitascope_core.ports import Entry, KeyValue
+from vitascope_platform.records import from_json, to_json
+
+Card = ModelCard | StageCard
+
+
+class Cards:
+    """The cards of all pools and stages. Every method raises BrokerUnavailable when the bucket is away."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    async def put(self, card: Card) -> None:
+        """Publish a card, replacing the last one of its pool or stage."""
+        await self._bucket.put(_key(card), to_json(card))
+
+    async def remove_pool(self, pool: str) -> None:
+        """Withdraw a pool's card: its model is not served any more."""
+        await self._bucket.delete(f"pool.{pool}.card")
+
+    async def remove_stage(self, stage: StageName) -> None:
+        """Withdraw a stage's card."""
+        await self._bucket.delete(f"stage.{stage}.card")
+
+    async def all(self) -> list[Card]:
+        """Return every card."""
+        found = (_card(entry) for entry in await self._bucket.entries(""))
+        return [card for card in found if card is not None]
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[tuple[str, Card | None] | None]]:
+        """Follow the cards: (key, card) for each there is, None once, then each change; a removed card is None."""
+
+        async def cards(entries: AsyncIterator[Entry | None]) -> AsyncIterator[tuple[str, Card | None] | None]:
+            async for entry in entries:
+                yield None if entry is None else (entry.key, _card(entry))
+
+        async with self._bucket.watch("") as entries:
+            yield cards(entries)
+
+
+def _key(card: Card) -> str:
+    return f"pool.{card.pool}.card" if isinstance(card, ModelCard) else f"stage.{card.stage}.card"
+
+
+def _card(entry: Entry) -> Card | None:
+    if entry.value is None or not entry.key.endswith(".card"):
+        return None
+    return from_json(ModelCard if entry.key.startswith("pool.") else StageCard, entry.value)
