@@ -136,6 +136,7 @@ class SourceRecord:
         best_chunks: The most chunks that any earlier attempt recorded: what counts as progress.
         started_ms: When the attempt was claimed, wall-clock milliseconds, for people only.
         seconds: Time that the attempt took, once decoded.
+        error: What ended this attempt, or the last one that failed.
     """
 
     attempt: int
@@ -149,6 +150,7 @@ class SourceRecord:
     best_chunks: int = 0
     started_ms: int = 0
     seconds: float = 0.0
+    error: str = ""
     schema_version: int = SCHEMA_VERSION
 
 

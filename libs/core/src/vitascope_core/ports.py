@@ -32,8 +32,8 @@ class Clock(Protocol):
 class Delivery(Protocol):
     """One hand-out of a task.
 
-    Settled once, by `ack` or `nak`; silence for longer than the queue's ack wait hands the task out again. Every call
-    is harmless on a delivery whose time is over: it has no effect.
+    Settled once, by `ack` or `nak`; silence for longer than the queue's ack wait hands the task out again. A call on a
+    delivery whose time is over raises nothing and may or may not count: an ack is no fence.
     """
 
     @property

@@ -55,4 +55,6 @@ def _key(card: Card) -> str:
 def _card(entry: Entry) -> Card | None:
     if entry.value is None or not entry.key.endswith(".card"):
         return None
-    return from_json(ModelCard if entry.key.startswith("pool.") else StageCard, entry.value)
+    if entry.key.startswith("pool."):
+        return from_json(ModelCard, entry.value)
+    return from_json(StageCard, entry.value)

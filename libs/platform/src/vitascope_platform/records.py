@@ -1,8 +1,8 @@
 """Records as protobuf: dataclasses of the core to messages and back.
 
-The dataclasses are what the product speaks; the messages are what it stores and sends (JSON form in key-value buckets,
-binary on the bus). Readers ignore fields they do not know and fill absent ones with the dataclass's defaults, so that two
-neighbouring versions read each other's records.
+The dataclasses are what the product speaks; the messages are what it stores and sends (JSON form in key-value
+buckets, binary on the bus). Readers ignore fields they do not know and fill absent ones with the dataclass's defaults,
+so that two neighbouring versions read each other's records.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class JobSpec(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., id: _Optional[str] = ..., kind: _Optional[str] = ..., pool: _Optional[str] = ..., model: _Optional[str] = ..., owner: _Optional[str] = ..., created_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., denoise: _Optional[_Union[DenoiseSpec, _Mapping]] = ..., cuts: _Optional[_Iterable[int]] = ..., output: _Optional[_Union[OutputSpec, _Mapping]] = ..., fps: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., result_ttl_s: _Optional[int] = ...) -> None: ...
 
 class SourceRecord(_message.Message):
-    __slots__ = ("schema_version", "attempt", "owner", "state", "beat", "step", "steps", "chunks", "crashes", "best_chunks", "started_ms", "seconds")
+    __slots__ = ("schema_version", "attempt", "owner", "state", "beat", "step", "steps", "chunks", "crashes", "best_chunks", "started_ms", "seconds", "error")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class SourceRecord(_message.Message):
     BEST_CHUNKS_FIELD_NUMBER: _ClassVar[int]
     STARTED_MS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     attempt: int
     owner: str
@@ -122,7 +123,8 @@ class SourceRecord(_message.Message):
     best_chunks: int
     started_ms: int
     seconds: float
-    def __init__(self, schema_version: _Optional[int] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., beat: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., chunks: _Optional[_Iterable[int]] = ..., crashes: _Optional[int] = ..., best_chunks: _Optional[int] = ..., started_ms: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    error: str
+    def __init__(self, schema_version: _Optional[int] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ..., state: _Optional[str] = ..., beat: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., chunks: _Optional[_Iterable[int]] = ..., crashes: _Optional[int] = ..., best_chunks: _Optional[int] = ..., started_ms: _Optional[int] = ..., seconds: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
 
 class ChunkRecord(_message.Message):
     __slots__ = ("schema_version", "attempt", "stage", "output", "index", "key", "start", "frames", "last", "segment", "size", "seconds")

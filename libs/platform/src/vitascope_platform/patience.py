@@ -1,0 +1,87 @@
+"""Riding out outages: a store or a broker that is away comes back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from vitascope_core.errors import Outage
+from vitascope_core.ports import Buffer, Clock, ObjectInfo, ObjectStore
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Patience:
+    """Repeats a call while it raises `Outage`.
+
+    Args:
+        clock: Where the pauses are taken.
+        limit_s: How long one call is repeated before its last `Outage` is raised, seconds.
+        pause_s: First pause; each is twice the one before, up to 5 seconds.
+    """
+
+    def __init__(self, clock: Clock, limit_s: float = 300.0, pause_s: float = 0.2) -> None:
+        self._clock = clock
+        self._limit_s = limit_s
+        self._pause_s = pause_s
+
+    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what ``call`` returns. It must be safe to repeat: the outcome of a failed call is unknown.
+
+        Raises:
+            Outage: The other side was away for the whole limit.
+        """
+        start, pause = self._clock.monotonic(), self._pause_s
+        while True:
+            try:
+                return await call()
+            except Outage as error:
+                left = start + self._limit_s - self._clock.monotonic()
+                if left <= 0:
+                    raise
+                log.warning("waiting for an outage to end", extra={"error": str(error)})
+                await self._clock.sleep(min(pause, left))
+                pause = min(pause * 2, 5.0)
+
+
+class PatientStore:
+    """An object store whose calls ride out outages, so that finished frames are not computed again for one."""
+
+    def __init__(self, store: ObjectStore, patience: Patience) -> None:
+        self._store = store
+        self._patience = patience
+
+    async def put(self, key: str, data: Buffer) -> None:
+        """See `vitascope_core.ports.ObjectStore.put`."""
+        await self._patience(lambda: self._store.put(key, data))
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """See `vitascope_core.ports.ObjectStore.put_file`."""
+        await self._patience(lambda: self._store.put_file(key, path))
+
+    async def get(self, key: str) -> bytes:
+        """See `vitascope_core.ports.ObjectStore.get`."""
+        return await self._patience(lambda: self._store.get(key))
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """See `vitascope_core.ports.ObjectStore.stat`."""
+        return await self._patience(lambda: self._store.stat(key))
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See `vitascope_core.ports.ObjectStore.read`. Not repeated: a part has been handed on."""
+        return self._store.read(key, start, length)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """See `vitascope_core.ports.ObjectStore.list`."""
+        return await self._patience(lambda: self._store.list(prefix))
+
+    async def delete(self, key: str) -> None:
+        """See `vitascope_core.ports.ObjectStore.delete`."""
+        await self._patience(lambda: self._store.delete(key))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """See `vitascope_core.ports.ObjectStore.delete_prefix`."""
+        return await self._patience(lambda: self._store.delete_prefix(prefix))

@@ -1,0 +1,28 @@
+"""What a service is wired to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitascope_core.ports import Bus, Clock, ObjectStore
+from vitascope_platform.cards import Cards
+from vitascope_platform.jobs import JobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One bus, the buckets, the two object stores and the time.
+
+    Attributes:
+        frames: Intermediate objects of running jobs.
+        results: Finished files.
+        result_prefix: Put before every key in ``results``; "" or ending with a slash.
+    """
+
+    bus: Bus
+    jobs: JobStore
+    cards: Cards
+    frames: ObjectStore
+    results: ObjectStore
+    clock: Clock
+    result_prefix: str = ""

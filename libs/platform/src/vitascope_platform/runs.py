@@ -1,0 +1,128 @@
+"""How the three kinds of task are worked on: a source, a transform's chunk, an upload.
+
+A run does what DESIGN section 7 calls "each output" and "finish"; what a failure means is decided in `worker`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from vitascope_core import keys
+from vitascope_core.errors import Conflict, Stopped
+from vitascope_core.handling import ChunkHandler, UploadHandler, Work
+from vitascope_core.job import ChunkRecord, EndState, FileRecord, JobEnd, JobSpec, SourceRecord, Usage
+from vitascope_core.task import successor
+from vitascope_platform.control import StopReason, TaskControl
+from vitascope_platform.lease import Lease
+from vitascope_platform.parts import ordered_parts
+from vitascope_platform.patience import Patience
+from vitascope_platform.platform import Platform
+from vitascope_platform.source_claim import SourceClaim
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of one worker."""
+
+    platform: Platform
+    patience: Patience
+
+    async def chunks(self, handler: ChunkHandler, work: Work, lease: Lease, control: TaskControl) -> Counter[int]:
+        """Record and announce every chunk that the handler stores; return how many there were of each output.
+
+        Raises:
+            Stopped: The work is not wanted any more; the chunk that was under way is deleted.
+        """
+        counts: Counter[int] = Counter()
+        async with aclosing(handler.chunks(work)) as made:  # type: ignore[type-var]
+            async for record in made:
+                # Between the look and the record the job may still end: what then stays is deleted with the job.
+                await self.patience(lease.check)
+                if control.stopped:
+                    await self.platform.frames.delete(record.key)
+                    raise Stopped(control.reason)
+                await self._announce(work.spec, record)
+                counts[record.output] += 1
+        return counts
+
+    async def _announce(self, spec: JobSpec, record: ChunkRecord) -> None:
+        await self.patience(lambda: self.platform.jobs.put_chunk(spec.id, record))
+        following = successor(spec, record)
+        if following is not None:
+            await self.patience(lambda: self.platform.bus.publish(following))
+
+    async def source(
+        self, handler: ChunkHandler, work: Work, lease: Lease, control: TaskControl, claim: SourceClaim
+    ) -> None:
+        """Run the source stage to the record ``decoded``.
+
+        Raises:
+            Stopped: The claim was lost to a newer attempt, or the work was told to stop.
+        """
+        started = self.platform.clock.monotonic()
+        counts = await self.chunks(handler, work, lease, control)
+        per_output = tuple(counts[output] for output in range(work.spec.outputs))
+        seconds = self.platform.clock.monotonic() - started
+        if not await self.patience(lambda: claim.decoded(per_output, seconds)):
+            control.stop(StopReason.SUPERSEDED)
+            raise Stopped(control.reason)
+
+    async def upload(self, handler: UploadHandler, work: Work, control: TaskControl) -> None:
+        """Write the files, end the job, remove what it kept while it ran."""
+        jobs, spec = self.platform.jobs, work.spec
+        started = self.platform.clock.monotonic()
+        parts = ordered_parts(jobs, spec.id, work.attempt, spec.plan.last, spec.outputs, control)
+        async with aclosing(parts):  # type: ignore[type-var]
+            files = await handler.upload(work, parts)
+        if control.stopped:
+            await handler.discard(spec.id, work.token)
+            raise Stopped(control.reason)
+        found = await self.patience(lambda: jobs.source(spec.id))
+        records = await self.patience(lambda: jobs.chunks(spec.id, work.attempt))
+        end = self._completed(work, files, records, found.record if found else None, started)
+        standing = await self.patience(lambda: jobs.create_end(spec.id, end))
+        if standing.token != work.token:
+            log.info("another end stands", extra={**work.task.log_fields, "state": str(standing.state)})
+            await handler.discard(spec.id, work.token)
+        await self.clear(spec.id)
+
+    def _completed(
+        self,
+        work: Work,
+        files: list[FileRecord],
+        records: list[ChunkRecord],
+        source: SourceRecord | None,
+        started: float,
+    ) -> JobEnd:
+        clock, spec = self.platform.clock, work.spec
+        seconds: dict[str, float] = {}
+        for record in records:
+            seconds[record.stage] = seconds.get(record.stage, 0.0) + record.seconds
+        seconds["upload"] = clock.monotonic() - started
+        usage = Usage(
+            seconds={stage: round(value, 3) for stage, value in seconds.items()},
+            queue_seconds=round(max(0, source.started_ms - spec.created_ms) / 1000, 3) if source else 0.0,
+            attempts=work.attempt,
+            frames=spec.out_frames * spec.outputs,
+            bytes=sum(file.size for file in files),
+        )
+        return JobEnd(EndState.COMPLETED, work.token, clock.now_ns() // 1_000_000, files=tuple(files), usage=usage)
+
+    async def clear(self, job_id: str) -> None:
+        """Remove what an ended job leaves behind: its messages, its intermediate objects, its progress records."""
+        await self.platform.frames.delete_prefix(keys.job_prefix(job_id))
+        await self.patience(lambda: self.platform.jobs.purge_progress(job_id))
+
+    async def take(self, spec: JobSpec, record: SourceRecord, revision: int | None) -> SourceClaim | None:
+        """Write a claim; return it, or None if another worker was faster."""
+        jobs = self.platform.jobs
+        try:
+            written = await self.patience(lambda: jobs.swap_source(spec.id, record, revision))
+        except Conflict:
+            return None
+        return SourceClaim(jobs, spec.id, record, written)

@@ -1,0 +1,314 @@
+"""The worker: every delivery settled exactly once, as the table in DESIGN section 7 says.
+
+One place decides what a failure means. The boundary that catches everything is here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from vitascope_core import keys
+from vitascope_core.errors import (
+    BrokerUnavailable,
+    Final,
+    Outage,
+    Retryable,
+    Stopped,
+    VitascopeError,
+    WorkerCrashed,
+)
+from vitascope_core.handling import ChunkHandler, UploadHandler, Work
+from vitascope_core.job import SCHEMA_VERSION, EndState, JobEnd, JobSpec, SourceState, new_token
+from vitascope_core.plan import StageName
+from vitascope_core.ports import Delivery
+from vitascope_core.task import Queue
+from vitascope_platform.attempts import next_attempt
+from vitascope_platform.control import StopReason
+from vitascope_platform.lease import Lease
+from vitascope_platform.patience import Patience
+from vitascope_platform.platform import Platform
+from vitascope_platform.runs import Runs
+from vitascope_platform.settings import WorkerSettings
+from vitascope_platform.slots import Room
+from vitascope_platform.source_claim import SourceClaim
+
+log = logging.getLogger(__name__)
+
+MAX_UNEXPECTED = 3
+"""Unexpected errors in a row after which the process is not trusted any more."""
+
+TAKEOVER_BEATS = 3
+"""Heartbeats that a running source is given to show that it lives, before another worker claims it."""
+
+
+class _Superseded(Exception):
+    """The task's work is done, or belongs to someone else."""
+
+
+class Worker:
+    """Takes the tasks of one queue and settles each of them.
+
+    Args:
+        queue: Where the tasks wait.
+        handler: What computes; a `ChunkHandler` for sources and transforms, an `UploadHandler` for the upload.
+        platform: Bus, records, stores and time.
+        settings: See `WorkerSettings`.
+    """
+
+    def __init__(
+        self, queue: Queue, handler: ChunkHandler | UploadHandler, platform: Platform, settings: WorkerSettings
+    ) -> None:
+        self._queue = queue
+        self._handler = handler
+        self._platform = platform
+        self._settings = settings
+        self._patience = Patience(platform.clock, settings.outage_s)
+        self._runs = Runs(platform, self._patience)
+        self._room = Room()
+        self._leases: set[Lease] = set()
+        self._unexpected = 0
+        self._fatal: asyncio.Future[None] | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set, then finish what fits the grace period and hand back the rest.
+
+        Raises:
+            Stalled: A task gave no sign of life; the process must end.
+            VitascopeError: Too many unexpected errors in a row; the process must end.
+        """
+        self._fatal = asyncio.get_running_loop().create_future()
+        stopping = asyncio.ensure_future(stop.wait())
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while not stop.is_set() and not self._fatal.done():
+                free = self._settings.concurrency - len(running)
+                waits: list[asyncio.Future[Any]] = [stopping, self._fatal, *running]
+                if free:
+                    waits.append(asyncio.ensure_future(self._fetch(free)))
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                running = {task for task in running if not task.done()}
+                if free:
+                    running |= {asyncio.create_task(self.settle(d)) for d in await _taken(waits[-1])}
+            await self._drain(running)
+        finally:
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+        if self._fatal.done():
+            self._fatal.result()
+
+    async def _fetch(self, limit: int) -> Sequence[Delivery]:
+        try:
+            return await self._platform.bus.fetch(self._queue, limit, timeout_s=5.0)
+        except Outage as error:
+            log.warning("the bus is away", extra={"queue": str(self._queue), "error": str(error)})
+            await self._platform.clock.sleep(1.0)
+            return []
+
+    async def _drain(self, running: set[asyncio.Task[None]]) -> None:
+        if running and self._fatal is not None and not self._fatal.done():
+            await asyncio.wait(running, timeout=self._settings.grace_s)
+        for lease in tuple(self._leases):
+            lease.control.stop(StopReason.SHUTDOWN)
+        if running and self._fatal is not None:
+            # After a fatal error nobody is waited for: a thread that hangs never comes back.
+            everyone = asyncio.gather(*running, return_exceptions=True)
+            await asyncio.wait([everyone, self._fatal], return_when=asyncio.FIRST_COMPLETED)
+
+    async def settle(self, delivery: Delivery) -> None:
+        """Work on one delivery and end it: acknowledged, retried, handed back, or the job ended."""
+        task = delivery.task
+        try:
+            if task.schema_version > SCHEMA_VERSION:
+                # Written by a newer version: a worker of that version takes it.
+                return await delivery.nak(self._settings.ack_wait_s)
+            spec = await self._patience(lambda: self._platform.jobs.spec(task.job_id))
+            end = await self._patience(lambda: self._platform.jobs.end(task.job_id))
+            if spec is None or end is not None:
+                await self._runs.clear(task.job_id)
+                return await delivery.ack()
+            if task.stage.is_source:
+                await self._settle_source(delivery, spec)
+            else:
+                await self._settle_other(delivery, spec)
+        except Outage as error:
+            # Nothing was begun, or nothing more can be said: the message comes back by itself.
+            log.warning("delivery left to the bus", extra={**task.log_fields, "error": str(error)})
+        except Exception as error:
+            log.exception("settling raised", extra=task.log_fields)
+            self._count_unexpected(error)
+
+    async def _settle_source(self, delivery: Delivery, spec: JobSpec) -> None:
+        try:
+            claim = await self._claim(delivery, spec)
+        except _Superseded:
+            return await delivery.ack()
+        if claim is None:
+            return None
+        await self._work(delivery, spec, claim, alone=claim.record.crashes > 0)
+        return None
+
+    async def _claim(self, delivery: Delivery, spec: JobSpec) -> SourceClaim | None:
+        """Claim the next attempt; None when the delivery was settled otherwise.
+
+        Raises:
+            _Superseded: The source stage is done.
+        """
+        jobs, clock = self._platform.jobs, self._platform.clock
+        found = await self._patience(lambda: jobs.source(spec.id))
+        before = found.record if found else None
+        if before is not None and before.state is SourceState.DECODED:
+            raise _Superseded
+        if found is not None and found.record.state is SourceState.RUNNING:
+            await clock.sleep(TAKEOVER_BEATS * self._settings.check_s)
+            again = await self._patience(lambda: jobs.source(spec.id))
+            if again is None or again.revision != found.revision:
+                await delivery.nak(self._settings.ack_wait_s)
+                return None
+        recorded = 0
+        if before is not None:
+            attempt = before.attempt
+            recorded = len(await self._patience(lambda: jobs.chunks(spec.id, attempt, spec.plan.source)))
+        record = next_attempt(before, recorded, new_token(), clock.now_ns() // 1_000_000)
+        if record.crashes >= self._settings.max_crashes:
+            why = f": {record.error}" if record.error else ""
+            crashed = WorkerCrashed(f"the {spec.plan.source} stage crashed {record.crashes} times in a row{why}")
+            await self._fail(delivery, crashed)
+            return None
+        claim = await self._runs.take(spec, record, found.revision if found else None)
+        if claim is None:
+            await delivery.nak(self._settings.ack_wait_s)
+        elif before is not None:
+            # What the dead attempt stored is nobody's input any more.
+            await self._platform.frames.delete_prefix(keys.attempt_prefix(spec.id, before.attempt))
+        return claim
+
+    async def _settle_other(self, delivery: Delivery, spec: JobSpec) -> None:
+        task = delivery.task
+        found = await self._patience(lambda: self._platform.jobs.source(task.job_id))
+        if found is None or task.attempt < found.record.attempt:
+            return await delivery.ack()
+        if delivery.count > self._settings.max_deliveries:
+            why = f"the {task.stage} stage failed {self._settings.max_deliveries} times"
+            return await self._fail(delivery, WorkerCrashed(why))
+        await self._work(delivery, spec, None, alone=delivery.count > 1)
+        return None
+
+    async def _work(self, delivery: Delivery, spec: JobSpec, claim: SourceClaim | None, *, alone: bool) -> None:
+        """Run the task under its lease and settle the delivery by what became of it."""
+        task = delivery.task
+        attempt = claim.record.attempt if claim else task.attempt
+        lease = Lease(self._platform, self._settings, delivery, attempt, claim, self._die)
+        self._leases.add(lease)
+        try:
+            async with lease.held() as control:
+                try:
+                    await self._run(Work(task, spec, attempt, new_token(), control), lease, claim, alone=alone)
+                except (Retryable, Final):
+                    # An input that is gone, or a process that died, may only mean that the job has ended.
+                    await self._patience(lease.check)
+                    if control.stopped:
+                        raise Stopped(control.reason) from None
+                    raise
+        except Stopped:
+            await self._stopped(delivery, lease, claim, attempt)
+        except Outage as error:
+            log.warning("outage outlasted patience", extra={**task.log_fields, "error": str(error)})
+            await self._hand_back(delivery, claim)
+        except Retryable as error:
+            await self._retry(delivery, claim, error)
+        except Final as error:
+            await self._fail(delivery, error)
+        except Exception as error:
+            log.exception("task raised", extra=task.log_fields)
+            await self._retry(delivery, claim, error)
+            self._count_unexpected(error)
+        else:
+            self._unexpected = 0
+            await self._patience(delivery.ack)
+        finally:
+            self._leases.discard(lease)
+
+    async def _run(self, work: Work, lease: Lease, claim: SourceClaim | None, *, alone: bool) -> None:
+        handler: Any = self._handler
+        async with AsyncExitStack() as stack:
+            with lease.control.waiting():
+                # What was handed out before may be what kills processes: it takes no other job with it.
+                await stack.enter_async_context(self._room.alone() if alone else self._room.shared())
+            if work.task.stage is StageName.UPLOAD:
+                await self._runs.upload(handler, work, lease.control)
+            elif claim is not None:
+                await self._runs.source(handler, work, lease, lease.control, claim)
+            else:
+                await self._runs.chunks(handler, work, lease, lease.control)
+
+    async def _stopped(self, delivery: Delivery, lease: Lease, claim: SourceClaim | None, attempt: int) -> None:
+        reason, task = lease.control.reason, delivery.task
+        log.info("task stopped", extra={**task.log_fields, "reason": str(reason)})
+        if reason is StopReason.STALLED:
+            return  # The process ends; silence hands the task to another worker.
+        if reason is StopReason.SHUTDOWN:
+            await self._hand_back(delivery, claim)
+        elif reason is StopReason.SUPERSEDED:
+            await self._platform.frames.delete_prefix(keys.attempt_prefix(task.job_id, attempt))
+            await self._patience(delivery.ack)
+        else:
+            await self._runs.clear(task.job_id)
+            await self._patience(delivery.ack)
+
+    async def _hand_back(self, delivery: Delivery, claim: SourceClaim | None) -> None:
+        """Give the task to another worker, uncounted. If the broker is away, silence does the same."""
+        try:
+            if claim is not None:
+                await claim.handed_back()
+                await delivery.nak()
+            else:
+                task = delivery.task
+                await self._platform.bus.publish(task, message_id=f"{task.message_id}/{new_token()}")
+                await delivery.ack()
+        except BrokerUnavailable as error:
+            log.warning("not handed back", extra={**delivery.task.log_fields, "error": str(error)})
+
+    async def _retry(self, delivery: Delivery, claim: SourceClaim | None, error: Exception) -> None:
+        log.warning("task will be retried", extra={**delivery.task.log_fields, "error": str(error)})
+        tries = delivery.count
+        if claim is not None:
+            tries = claim.record.crashes + 1
+            await self._patience(lambda: claim.failed(_text(error)))
+        await delivery.nak(2.0**tries)
+
+    async def _fail(self, delivery: Delivery, error: VitascopeError) -> None:
+        task, clock = delivery.task, self._platform.clock
+        log.warning("job failed", extra={**task.log_fields, "code": error.code, "error": str(error)})
+        end = JobEnd(EndState.FAILED, new_token(), clock.now_ns() // 1_000_000, error.code, str(error))
+        await self._patience(lambda: self._platform.jobs.create_end(task.job_id, end))
+        await self._patience(lambda: self._platform.bus.purge(task.job_id))
+        await self._runs.clear(task.job_id)
+        await self._patience(delivery.ack)
+
+    def _count_unexpected(self, error: Exception) -> None:
+        self._unexpected += 1
+        if self._unexpected >= MAX_UNEXPECTED:
+            self._die(error)
+
+    def _die(self, error: Exception) -> None:
+        if self._fatal is not None and not self._fatal.done():
+            self._fatal.set_exception(error)
+
+
+async def _taken(fetching: asyncio.Future[Sequence[Delivery]]) -> Sequence[Delivery]:
+    """Return what a fetch brought, or nothing if it was still waiting; a fetch that is cancelled takes nothing."""
+    if not fetching.done():
+        fetching.cancel()
+    try:
+        return await fetching
+    except asyncio.CancelledError:
+        return []
+
+
+def _text(error: Exception) -> str:
+    name = getattr(error, "code", type(error).__name__)
+    return f"{name}: {error}"[:500]
