@@ -147,12 +147,6 @@ class DeadlineExceeded(Final):
     code = "deadline_exceeded"
 
 
-class Lost(Final):
-    """Nothing was left from which the job could be taken up again."""
-
-    code = "lost"
-
-
 class Conflict(VitascopeError):
     """A create found the key present, or a compare-and-set found another revision."""
 

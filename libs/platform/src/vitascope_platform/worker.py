@@ -115,8 +115,8 @@ class Worker:
             lease.control.stop(StopReason.SHUTDOWN)
         if running and self._fatal is not None:
             # After a fatal error nobody is waited for: a thread that hangs never comes back.
-            everyone = asyncio.gather(*running, return_exceptions=True)
-            await asyncio.wait([everyone, self._fatal], return_when=asyncio.FIRST_COMPLETED)
+            waits: list[asyncio.Future[Any]] = [asyncio.gather(*running, return_exceptions=True), self._fatal]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
 
     async def settle(self, delivery: Delivery) -> None:
         """Work on one delivery and end it: acknowledged, retried, handed back, or the job ended."""

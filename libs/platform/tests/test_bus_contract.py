@@ -1,0 +1,169 @@
+"""What every bus does, in whichever adapter."""
+
+from __future__ import annotations
+
+import asyncio
+
+from vitascope_core.plan import StageName
+from vitascope_core.ports import Bus, Depth
+from vitascope_core.task import Queue, Task
+from vitascope_platform.bus_memory import MemoryBus
+from vitascope_platform.clock import ManualClock, settle
+
+UPLOAD = Queue(StageName.UPLOAD)
+
+
+def upload(job: str, attempt: int = 1) -> Task:
+    return Task(job, StageName.UPLOAD, attempt=attempt)
+
+
+def upscale(job: str, index: int) -> Task:
+    return Task(job, StageName.UPSCALE, attempt=1, index=index)
+
+
+async def test_tasks_are_handed_out_in_order_once(bus: Bus) -> None:
+    for number in range(3):
+        await bus.publish(upload(f"video_{number}"))
+
+    first = await bus.fetch(UPLOAD, 2, timeout_s=0)
+    second = await bus.fetch(UPLOAD, 2, timeout_s=0)
+
+    assert [d.task.job_id for d in first + second] == ["video_0", "video_1", "video_2"]
+    assert await bus.fetch(UPLOAD, 2, timeout_s=0) == []
+
+
+async def test_a_queue_sees_only_its_own_tasks(bus: Bus) -> None:
+    await bus.publish(Task("video_1", StageName.DENOISE, pool="wan"))
+
+    assert await bus.fetch(Queue(StageName.DENOISE, "flux"), 1, timeout_s=0) == []
+    assert len(await bus.fetch(Queue(StageName.DENOISE, "wan"), 1, timeout_s=0)) == 1
+
+
+async def test_a_second_message_of_one_name_is_dropped_within_the_window(bus: Bus, clock: ManualClock) -> None:
+    await bus.publish(upload("video_1"))
+    (delivery,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await delivery.ack()
+
+    await bus.publish(upload("video_1"))
+    inside = await bus.count("video_1")
+    await clock.advance(601)
+    await bus.publish(upload("video_1"))
+
+    assert (inside, await bus.count("video_1")) == (0, 1)
+
+
+async def test_another_name_makes_another_message(bus: Bus) -> None:
+    await bus.publish(upload("video_1"))
+    await bus.publish(upload("video_1"), message_id="again")
+
+    assert await bus.count("video_1") == 2
+
+
+async def test_silence_hands_a_task_out_again_with_a_higher_count(bus: Bus, clock: ManualClock) -> None:
+    await bus.publish(upload("video_1"))
+    (first,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await clock.advance(31)
+    (second,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+
+    assert (first.count, second.count) == (1, 2)
+
+
+async def test_in_progress_starts_the_ack_wait_anew(bus: Bus, clock: ManualClock) -> None:
+    await bus.publish(upload("video_1"))
+    (delivery,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await clock.advance(20)
+    await delivery.in_progress()
+    await clock.advance(20)
+
+    assert await bus.fetch(UPLOAD, 1, timeout_s=0) == []
+
+
+async def test_nak_hands_a_task_out_after_its_delay(bus: Bus, clock: ManualClock) -> None:
+    await bus.publish(upload("video_1"))
+    (delivery,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await delivery.nak(8)
+    await clock.advance(7)
+    early = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await clock.advance(1)
+    (again,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+
+    assert (early, again.count) == ([], 2)
+
+
+async def test_calls_on_a_delivery_whose_time_is_over_do_not_disturb_the_next(bus: Bus, clock: ManualClock) -> None:
+    await bus.publish(upload("video_1"))
+    (old,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await clock.advance(31)
+    await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await old.in_progress()
+    await old.nak()
+
+    assert await bus.fetch(UPLOAD, 1, timeout_s=0) == []
+
+
+async def test_a_waiting_fetch_returns_when_a_task_arrives(bus: Bus) -> None:
+    waiting = asyncio.create_task(bus.fetch(UPLOAD, 1, timeout_s=100))
+    await settle()
+    assert not waiting.done()
+    await bus.publish(upload("video_1"))
+
+    assert [d.task.job_id for d in await waiting] == ["video_1"]
+
+
+async def test_a_waiting_fetch_wakes_for_a_delayed_task(bus: Bus, clock: ManualClock) -> None:
+    await bus.publish(upload("video_1"))
+    (delivery,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await delivery.nak(10)
+    waiting = asyncio.create_task(bus.fetch(UPLOAD, 1, timeout_s=100))
+    await clock.advance(10)
+
+    assert len(await waiting) == 1
+
+
+async def test_a_fetch_returns_empty_after_its_time_out(bus: Bus, clock: ManualClock) -> None:
+    waiting = asyncio.create_task(bus.fetch(UPLOAD, 1, timeout_s=5))
+    await clock.advance(5)
+
+    assert await waiting == []
+
+
+async def test_purge_removes_all_of_a_job_and_nothing_else(bus: Bus) -> None:
+    await bus.publish(upload("video_1"))
+    await bus.publish(Task("video_1", StageName.DENOISE, pool="wan"))
+    await bus.publish(upload("video_2"))
+    await bus.fetch(UPLOAD, 1, timeout_s=0)
+
+    assert await bus.purge("video_1") == 2
+    assert (await bus.count("video_1"), await bus.count("video_2")) == (0, 1)
+
+
+async def test_depth_tells_waiting_from_held(bus: Bus, clock: ManualClock) -> None:
+    for number in range(3):
+        await bus.publish(upload(f"video_{number}"))
+    await bus.fetch(UPLOAD, 1, timeout_s=0)
+    held = await bus.depth(UPLOAD)
+    await clock.advance(31)
+
+    assert (held, await bus.depth(UPLOAD)) == (Depth(2, 1), Depth(3, 0))
+
+
+async def test_publish_waits_while_a_transform_has_two_waiting_tasks(clock: ManualClock) -> None:
+    bus = MemoryBus(clock, max_waiting=2)
+    await bus.publish(upscale("video_1", 0))
+    await bus.publish(upscale("video_1", 1))
+    third = asyncio.create_task(bus.publish(upscale("video_1", 2)))
+    await settle()
+    blocked = not third.done()
+    await bus.fetch(Queue(StageName.UPSCALE), 1, timeout_s=0)
+    await third
+
+    assert blocked
+
+
+async def test_a_repeated_publish_does_not_wait_for_room(clock: ManualClock) -> None:
+    bus = MemoryBus(clock, max_waiting=1)
+    await bus.publish(upscale("video_1", 0))
+
+    await bus.publish(upscale("video_1", 0))
+
+    assert await bus.count("video_1") == 1
