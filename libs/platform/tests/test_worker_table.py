@@ -22,6 +22,7 @@ from vitascope_core.job import EndState, JobEnd, JobSpec, SourceRecord, SourceSt
 from vitascope_core.plan import Plan, StageName, UpscaleOptions
 from vitascope_core.task import Queue, Task, source_task
 from vitascope_platform.clock import ManualClock, settle
+from vitascope_platform.control import StopReason
 
 DENOISE, UPSCALE, UPLOAD = StageName.DENOISE, StageName.UPSCALE, StageName.UPLOAD
 RUNNING = SourceRecord(1, "other", SourceState.RUNNING)
@@ -406,6 +407,18 @@ async def test_a_chunk_stored_after_the_end_is_deleted_and_not_announced(upscale
 
     assert (await upscale.left(), await upscale.jobs.chunks("video_1", 1, UPSCALE)) == ([], [])
     assert await upscale.waiting(UPLOAD) == []
+
+
+async def test_a_chunk_stored_while_the_worker_shuts_down_is_deleted(upscale: StageBench) -> None:
+    await upscale.accepted(DECODED)
+
+    async def before(work: Work) -> None:
+        work.control.stop(StopReason.SHUTDOWN)
+
+    upscale.handler.before = before
+    await upscale.settle()
+
+    assert (await upscale.left(), await upscale.bus.count("video_1")) == ([], 1)
 
 
 # --- finish ----------------------------------------------------------------------------------------------------------

@@ -162,12 +162,9 @@ class Worker:
         before = found.record if found else None
         if before is not None and before.state is SourceState.DECODED:
             raise _Superseded
-        if found is not None and found.record.state is SourceState.RUNNING:
+        if before is not None and before.state is SourceState.RUNNING:
+            # If its owner lives, the record moves on meanwhile, and the compare-and-set below refuses us.
             await clock.sleep(TAKEOVER_BEATS * self._settings.check_s)
-            again = await self._patience(lambda: jobs.source(spec.id))
-            if again is None or again.revision != found.revision:
-                await delivery.nak(self._settings.ack_wait_s)
-                return None
         recorded = 0
         if before is not None:
             attempt = before.attempt
