@@ -312,6 +312,27 @@ async def test_work_on_a_job_that_ends_stops_and_leaves_nothing(
     assert await bench.results.list("") == []
 
 
+async def test_work_hears_of_its_jobs_end_at_once(denoise: StageBench) -> None:
+    await denoise.accepted()
+    begun, told = asyncio.Event(), asyncio.Event()
+
+    async def before(work: Work) -> None:
+        work.control.on_stop(told.set)
+        begun.set()
+        await told.wait()
+        work.control.tick()
+
+    denoise.handler.before = before
+    settling = asyncio.create_task(denoise.worker.settle(await denoise.delivery()))
+    await begun.wait()
+    await settle()
+    await denoise.jobs.create_end("video_1", JobEnd(EndState.CANCELLED, "x", 1))
+    await settle()
+
+    assert told.is_set()
+    await denoise.until(settling)
+
+
 async def test_an_upload_that_waits_for_chunks_stops_when_the_job_ends(upload: StageBench) -> None:
     await upload.accepted(DECODED)
     await upload.put_source_chunks(count=1)

@@ -105,7 +105,7 @@ class Entry:
 
 
 class KeyValue(Protocol):
-    """A bucket of small values. Keys are dot-separated tokens; a prefix ends at a token's end, with a dot, or is empty.
+    """A bucket of small values. Keys are dot-separated tokens; a prefix is a whole key, ends with a dot, or is empty.
 
     Every method raises BrokerUnavailable when the bucket is away; after a write the outcome is then unknown.
     """

@@ -159,6 +159,18 @@ class JobStore:
         async with self._bucket.watch(keys.chunks_prefix(job_id, attempt, stage)) as entries:
             yield records(entries)
 
+    @asynccontextmanager
+    async def watch_end(self, job_id: str) -> AsyncIterator[AsyncIterator[JobEnd]]:
+        """Follow a job's end: yields it as soon as there is one."""
+
+        async def ends(entries: AsyncIterator[Entry | None]) -> AsyncIterator[JobEnd]:
+            async for entry in entries:
+                if entry is not None and entry.key == keys.end_entry(job_id) and entry.value is not None:
+                    yield from_json(JobEnd, entry.value)
+
+        async with self._bucket.watch(keys.end_entry(job_id)) as entries:
+            yield ends(entries)
+
 
 _KINDS: dict[str, type[JobSpec] | type[SourceRecord] | type[ChunkRecord] | type[JobEnd]] = {
     "spec": JobSpec,

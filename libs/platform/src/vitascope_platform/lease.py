@@ -45,12 +45,13 @@ class Lease:
     @asynccontextmanager
     async def held(self) -> AsyncIterator[TaskControl]:
         """Keep the delivery alive inside the block."""
-        beating = asyncio.create_task(self._beat())
+        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._follow_end())]
         try:
             yield self.control
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def check(self) -> None:
         """Look whether the work is still wanted, and stop it if it is not.
@@ -71,6 +72,15 @@ class Lease:
         elif found.record.attempt > self._attempt:
             self.control.stop(StopReason.SUPERSEDED)
         return None
+
+    async def _follow_end(self) -> None:
+        """Stop the work the moment its job ends; should the watch fail, the next `check` finds the end."""
+        try:
+            async with self._platform.jobs.watch_end(self._delivery.task.job_id) as ends:
+                async for _ in ends:
+                    return self.control.stop(StopReason.ENDED)
+        except Outage as error:
+            log.warning("end not followed", extra={**self._delivery.task.log_fields, "error": str(error)})
 
     async def _beat(self) -> None:
         clock, settings = self._platform.clock, self._settings

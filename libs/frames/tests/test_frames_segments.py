@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vitascope_core.errors import InputLost
+from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
+from vitascope_frames import testcard
+from vitascope_frames.chunk import Frames
+from vitascope_frames.h264 import VideoQuality
+from vitascope_frames.segments import SegmentsDiffer, encode_segment, join_segments, makes_segments
+from vitascope_frames.video_file import encode_video, read_frames
+
+RATES = [Fraction(25, 2), Fraction(16), Fraction(24000, 1001), Fraction(60000, 1001)]
+PATTERNS = [(1,), (2, 1), (1, 2, 3, 13, 1, 1), (13, 13, 4)]
+DEFAULT = VideoQuality.of(50)
+
+
+def drawn(count: int, *, start: int = 0, size: tuple[int, int] = (64, 48)) -> list[Frames]:
+    return [testcard.draw(start + place, *size, seed=1) for place in range(count)]
+
+
+def cut(frames: Sequence[Frames], cuts: Iterable[int], fps: Fraction, quality: VideoQuality = DEFAULT) -> list[bytes]:
+    segments, start = [], 0
+    for count in cuts:
+        segments.append(encode_segment(frames[start : start + count], count, start, fps, quality))
+        start += count
+    return segments
+
+
+def natural_clip(count: int = 61, size: tuple[int, int] = (192, 160)) -> list[Frames]:
+    """A texture with the 1/f spectrum of photographs that pans under a fine grain and a moving square."""
+    rng = np.random.default_rng(3)
+    width, height = size
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width + count))
+    frequency[0, 0] = 1
+    noise = rng.normal(size=(3, height, width + count))
+    texture = np.fft.ifft2(np.fft.fft2(noise) / frequency**1.2).real.transpose(1, 2, 0)
+    texture = 0.8 * texture.mean(2, keepdims=True) + 0.2 * texture
+    texture = 128 + 50 * texture / texture.std()
+    clip = []
+    for number in range(count):
+        frame = texture[:, number : number + width] + rng.normal(size=(height, width, 3))
+        frame[60:90, 10 + number : 40 + number] = (220, 40, 60)
+        clip.append(frame.clip(0, 255).astype(np.uint8))
+    return clip
+
+
+def psnr(path: Path, frames: Sequence[Frames]) -> float:
+    decoded = [frame for _, frame in read_frames(path, range(len(frames)))]
+    error = np.mean((np.stack(decoded).astype(float) - np.stack(frames)) ** 2)
+    return float(10 * np.log10(255**2 / error))
+
+
+@pytest.mark.parametrize("cuts", PATTERNS, ids=str)
+@pytest.mark.parametrize("fps", RATES, ids=str)
+def test_every_frame_of_a_joined_file_has_the_time_of_its_number(tmp_path, fps, cuts) -> None:
+    total = sum(cuts)
+    file = join_segments(cut(drawn(total), cuts, fps), fps, tmp_path / "joined.mp4")
+
+    with av.open(file.path) as container:
+        stream = container.streams.video[0]
+        times = [frame.pts * frame.time_base for frame in container.decode(stream)]
+        duration = stream.duration * stream.time_base
+
+    assert file.frames == total
+    assert times == [number / fps for number in range(total)]
+    assert duration == total / fps
+
+
+@pytest.mark.parametrize("cuts", PATTERNS, ids=str)
+def test_a_joined_file_shows_every_frame_once_and_in_order(tmp_path, cuts) -> None:
+    total = sum(cuts)
+    file = join_segments(cut(drawn(total), cuts, Fraction(16)), Fraction(16), tmp_path / "joined.mp4")
+
+    assert [testcard.read_number(frame) for _, frame in read_frames(file.path, range(total))] == list(range(total))
+
+
+def test_a_segment_plays_alone_and_starts_at_its_own_time() -> None:
+    fps = Fraction(24000, 1001)
+    (segment,) = [encode_segment(drawn(5, start=13), 5, 13, fps, DEFAULT)]
+
+    at = segment.index(b"tfdt") + 4
+    version_and_flags, time = segment[at : at + 4], segment[at + 4 : at + 12]
+
+    assert version_and_flags[0] == 1
+    assert int.from_bytes(time, "big") == 13 * 1001
+    assert segment.count(b"moof") == 1
+
+
+def test_segments_of_one_job_begin_with_the_same_header() -> None:
+    frames = [*drawn(13), *np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8)]
+    segments = cut(frames, (1, 2, 10, 4), Fraction(16))
+
+    assert len({segment[: segment.index(b"moof") - 4] for segment in segments}) == 1
+
+
+def test_the_same_frames_make_the_same_bytes() -> None:
+    clip = natural_clip(13)
+
+    assert len({encode_segment(clip, 13, 0, Fraction(16), DEFAULT) for _ in range(4)}) == 1
+
+
+def test_segments_of_different_sizes_are_refused(tmp_path) -> None:
+    fps = Fraction(16)
+    small = encode_segment(drawn(2), 2, 0, fps, DEFAULT)
+    large = encode_segment(drawn(2, size=(96, 64)), 2, 2, fps, DEFAULT)
+
+    with pytest.raises(SegmentsDiffer, match=r"frame 2 \(96x64\).*64x48"):
+        join_segments([small, large], fps, tmp_path / "joined.mp4")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no video", None], ids=["empty", "garbage", "cut short"])
+def test_a_damaged_segment_is_a_lost_input(tmp_path, damage) -> None:
+    segment = encode_segment(drawn(5), 5, 0, Fraction(16), DEFAULT)
+    broken = segment[: segment.index(b"moof")] if damage is None else damage
+
+    with pytest.raises(InputLost):
+        join_segments([broken], Fraction(16), tmp_path / "joined.mp4")
+
+
+@pytest.mark.parametrize("given", [0, 2, 4])
+def test_a_segment_must_get_the_frames_it_was_promised(given) -> None:
+    with pytest.raises(InputLost, match=f"3 frames was given {given}"):
+        encode_segment(drawn(given), 3, 0, Fraction(16), DEFAULT)
+
+
+def test_odd_sizes_are_padded_by_repeating_the_edge(tmp_path) -> None:
+    frames = [np.pad(frame, ((0, 1), (0, 1), (0, 0)), "edge") for frame in drawn(3)]
+    file = join_segments(cut(frames, (3,), Fraction(16)), Fraction(16), tmp_path / "odd.mp4")
+    (_, last) = next(read_frames(file.path, {2}))
+
+    assert (file.width, file.height) == (66, 50)
+    assert np.abs(last[:, -1].astype(int) - last[:, -2]).mean() < 6
+
+
+def test_colours_are_tagged_and_kept(tmp_path) -> None:
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[...] = (230, 30, 20)
+    file = join_segments(cut([red] * 3, (2, 1), Fraction(16)), Fraction(16), tmp_path / "red.mp4")
+
+    with av.open(file.path) as container:
+        context = container.streams.video[0].codec_context
+        tags = (context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+    (_, frame) = next(read_frames(file.path, {1}))
+
+    assert tags == (1, 1, 1, 1)
+    assert np.abs(frame.mean((0, 1)) - (230, 30, 20)).max() < 3
+
+
+@pytest.mark.parametrize("compression", [55, 50, 35])
+@pytest.mark.parametrize("cuts", [(13, 12, 12, 12, 12), (26, 35)], ids=str)
+def test_segments_look_as_good_as_one_piece(tmp_path, cuts, compression) -> None:
+    clip, fps, quality = natural_clip(), Fraction(16), VideoQuality.of(compression)
+
+    whole = psnr(encode_video(clip, fps, quality, tmp_path / "whole.mp4").path, clip)
+    joined = psnr(join_segments(cut(clip, cuts, fps, quality), fps, tmp_path / "joined.mp4").path, clip)
+
+    assert joined > whole - 0.5
+
+
+def test_a_plan_that_upscales_stores_segments_behind_its_last_stage_only(make_spec) -> None:
+    plan = Plan(interpolate=InterpolateOptions(), upscale=UpscaleOptions())
+
+    assert makes_segments(make_spec(plan=plan), StageName.UPSCALE)
+    assert not makes_segments(make_spec(plan=plan), StageName.INTERPOLATE)
+    assert not makes_segments(make_spec(plan=Plan(interpolate=InterpolateOptions())), StageName.INTERPOLATE)
+    assert not makes_segments(make_spec(plan=plan, kind="image"), StageName.UPSCALE)
