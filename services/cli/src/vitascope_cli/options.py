@@ -1,0 +1,214 @@
+"""The command line: flags, the configuration file, and errors that name the nearest flag."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from vitascope_cli.errors import UsageError
+from vitascope_core.quality import QUALITIES
+from vitascope_denoiser.settings import DEMO_MODEL, Device, Precision
+
+DEFAULT_PORT = 30010
+TESTCARD = "testcard"
+
+DESCRIPTION = "Image and video diffusion models, served split by stage. Here: every stage in one process."
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises instead of exiting, and never guesses an abbreviated flag."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        fixed = {"allow_abbrev": False, "formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+        super().__init__(**{**kwargs, **fixed})
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+    @property
+    def flags(self) -> dict[str, argparse.Action]:
+        """Every long flag with its action."""
+        return {name: action for name, action in self._option_string_actions.items() if name.startswith("--")}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line; ``command`` is "generate" or "serve".
+
+    Dashes and underscores in flags mean the same. Values of ``--config`` count as if they stood before the rest.
+
+    Raises:
+        UsageError: Something is unknown, malformed or missing.
+        SystemExit: For ``--help`` and ``--version``.
+    """
+    parser, commands = _parsers()
+    words = [_dashed(word) for word in arguments]
+    if words and words[0] in commands:
+        command = commands[words[0]]
+        for word in words[1:]:
+            # Before argparse: it would rather complain that a required flag is missing than that it is misspelt.
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in command.flags:
+                raise UsageError(_unknown("argument", name, command.flags))
+        words = [words[0], *_configured(words[1:], command), *words[1:]]
+    return parser.parse_args(words)
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(prog="vitascope", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"vitascope {version('vitascope-cli')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
+    generate = commands.add_parser("generate", help="make one image or video and exit", description=_generate.__doc__)
+    serve = commands.add_parser("serve", help="serve the OpenAI API over HTTP", description=_serve.__doc__)
+    for command in (generate, serve):
+        _common(command)
+    _generate(generate)
+    _serve(serve)
+    return parser, {"generate": generate, "serve": serve}
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON or YAML file with flags as keys")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="least level logged"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model-path",
+        default=DEMO_MODEL,
+        metavar="MODEL",
+        help=f"diffusers folder, Hugging Face id, {DEMO_MODEL}, or {TESTCARD} for drawn test pictures",
+    )
+    model.add_argument("--revision", help="branch, tag or commit of a Hugging Face id")
+    model.add_argument(
+        "--served-model-name", "--model-id", metavar="NAME", help="name of the model towards clients, if another"
+    )
+    model.add_argument("--device", choices=tuple(Device), default=Device.AUTO.value, help="where the model runs")
+    model.add_argument(
+        "--dit-precision", "--precision", choices=tuple(Precision), help="of the transformer; by default fp32 on a CPU"
+    )
+    model.add_argument("--vae-precision", choices=tuple(Precision), help="of the VAE; by default fp32 on a CPU")
+    model.add_argument("--vae-tiling", action=argparse.BooleanOptionalAction, default=False, help="decode in tiles")
+    model.add_argument(
+        "--vae-slicing", action=argparse.BooleanOptionalAction, default=False, help="decode sample by sample"
+    )
+    card = parser.add_argument_group(f"model {TESTCARD}")
+    card.add_argument("--testcard-step-s", type=_seconds, default=0.0, metavar="S", help="time that a step takes")
+    card.add_argument("--testcard-chunk-s", type=_seconds, default=0.0, metavar="S", help="time that a chunk takes")
+
+
+def _generate(parser: argparse.ArgumentParser) -> None:
+    """Make one image or video, print the path of each file, and exit."""
+    what = parser.add_argument_group("what to make")
+    what.add_argument("--prompt", required=True, help="description of the image or video")
+    what.add_argument("--negative-prompt", help="what to keep away from")
+    what.add_argument("--size", metavar="WxH", help="width and height in one")
+    what.add_argument("--width", type=int, help="pixels")
+    what.add_argument("--height", type=int, help="pixels")
+    what.add_argument("--num-frames", type=int, help="frames of a video")
+    what.add_argument("--seconds", type=float, help="length of a video, if not given in frames")
+    what.add_argument("--fps", type=float, help="frames a second of a video")
+    what.add_argument("--num-inference-steps", type=int, help="denoising steps")
+    what.add_argument("--guidance-scale", type=float, help="how closely the prompt is followed")
+    what.add_argument("--guidance-scale-2", type=float, help="the same, for the second transformer")
+    what.add_argument("--seed", type=int, help="the same seed makes the same result; by default a random one")
+    what.add_argument("--num-outputs", "--n", type=int, dest="n", help="how many to make")
+    file = parser.add_argument_group("the file")
+    file.add_argument("--output-path", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the file")
+    file.add_argument("--output-file-name", metavar="NAME", help="name of the file; its ending decides the format")
+    file.add_argument("--output-quality", choices=QUALITIES, help="quality by name")
+    file.add_argument("--output-compression", type=int, metavar="0-100", help="quality by number; wins over the name")
+    file.add_argument(
+        "--save-output", action=argparse.BooleanOptionalAction, default=True, help="keep the file; without, only try"
+    )
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    """Serve the OpenAI API. Jobs survive a restart: finished ones stay, unfinished ones run again."""
+    server = parser.add_argument_group("server")
+    server.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    server.add_argument("--port", type=_port, default=DEFAULT_PORT, help="port to listen on; 0 for any free one")
+    server.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="folder of jobs and results; by default the user's state folder"
+    )
+
+
+def _configured(words: Sequence[str], command: _Parser) -> list[str]:
+    """Return the flags that the configuration file of a command line stands for."""
+    finder = _Parser(add_help=False)
+    finder.add_argument("--config", type=Path)
+    path: Path | None = finder.parse_known_args(list(words))[0].config
+    if path is None:
+        return []
+    flags: list[str] = []
+    for key, value in _read_config(path).items():
+        flag = _dashed(f"--{key}")
+        action = command.flags.get(flag)
+        if action is None or flag in ("--config", "--help"):
+            raise UsageError(
+                f"{path}: {_unknown('key', str(key), {f[2:].replace('-', '_'): 0 for f in command.flags})}"
+            )
+        if value is None:
+            continue
+        if isinstance(action, argparse.BooleanOptionalAction):
+            if not isinstance(value, bool):
+                raise UsageError(f"{path}: {key} must be true or false, got {value!r}")
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            flags.append(f"{flag}={value}")
+        else:
+            raise UsageError(f"{path}: {key} must be a single value, got {value!r}")
+    return flags
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the configuration file {path}: {error}") from error
+    try:
+        if path.suffix == ".json":
+            content = json.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            content = yaml.safe_load(text)
+        else:
+            raise UsageError(f"the configuration file must end in .json, .yaml or .yml, got {path.name}")
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not valid: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold one object with flags as keys")
+    return content
+
+
+def _dashed(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _unknown(what: str, name: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"unknown {what} {name}" + (f"; did you mean {near[0]}?" if near else "; see --help")
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 0 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be from 0 to 65535, got {text!r}")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value < 3600:
+        return value
+    raise argparse.ArgumentTypeError(f"must be seconds from 0 to 3600, got {text!r}")

@@ -1,0 +1,130 @@
+"""``vitascope serve``: the OpenAI API over every stage in this process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+
+from vitascope_cli.errors import OK, CommandFailed
+from vitascope_cli.model import loaded
+from vitascope_cli.node import Node, NodeSettings, running
+from vitascope_cli.state_folder import default_folder, locked
+from vitascope_core.card import Mode, ModelCard
+from vitascope_gateway.app import create_app
+
+PROMPT = "A curious raccoon"
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals are ours: it stops taking requests, then the workers finish."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(options: argparse.Namespace, settings: NodeSettings) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit code.
+
+    Raises:
+        CommandFailed: The port or the state folder is taken.
+        VitascopeError: The model cannot be served, or a worker broke.
+    """
+    with locked(options.state_dir or default_folder()) as folder, _listening(options.host, options.port) as listener:
+        stop = _stop_on_signals()
+        print(f"Loading {options.model_path} …", file=sys.stderr, flush=True)
+        async with loaded(options) as stages, running(folder, stages, settings) as node:
+            await _serve_http(node, stages.card, listener, stop)
+    return OK
+
+
+async def _serve_http(node: Node, card: ModelCard, listener: socket.socket, stop: asyncio.Event) -> None:
+    app = create_app(
+        board=node.board,
+        submission=node.submission,
+        results_store=node.platform.results,
+        settings=node.settings.gateway,
+        clock=node.platform.clock,
+    )
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    failing = asyncio.create_task(node.failure())
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        _print_banner(card, listener)
+        await asyncio.wait([serving, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        stopping.cancel()
+        await asyncio.gather(serving, stopping, return_exceptions=True)
+    if failing.done():
+        failing.result()
+    failing.cancel()
+    await asyncio.gather(failing, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before the model is loaded: who finds it taken should not have waited for that."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise CommandFailed(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+            ) from error
+        yield listener
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Return an event that the first SIGINT or SIGTERM sets; a second one ends the process at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(number: signal.Signals) -> None:
+        print("Stopping; running jobs are kept. Once more to stop at once.", file=sys.stderr, flush=True)
+        stop.set()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+        del number
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, told, each)
+    return stop
+
+
+def _print_banner(card: ModelCard, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - only read: what to tell people when all addresses are meant
+        host = "127.0.0.1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    lines = [f"Vitascope serves {card.id} on {url}"]
+    if card.note:
+        lines.append(f"  {card.note}")
+    if Mode.TEXT_TO_VIDEO in card.modes:
+        lines += [
+            "",
+            "Make a video (paste both lines):",
+            f"""  id=$(curl -sS {url}/v1/videos -F prompt='{PROMPT}' | sed 's/.*"id": *"\\([^"]*\\)".*/\\1/')""",
+            f"  curl -sf --retry 600 --retry-delay 1 --retry-all-errors -o video.mp4 {url}/v1/videos/$id/content",
+        ]
+    else:
+        lines += [
+            "",
+            "Make an image:",
+            f"  curl -sS {url}/v1/images/generations -H 'Content-Type: application/json' "
+            f"""-d '{{"prompt": "{PROMPT}", "response_format": "url"}}'""",
+        ]
+    print("\n".join(lines), flush=True)
