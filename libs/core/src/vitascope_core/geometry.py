@@ -34,23 +34,26 @@ def cut_frames(num_frames: int, width: int, height: int, fps: Fraction, plan: Pl
     """Return the frames of each chunk of an output, as the source makes them.
 
     Chunks hold about `CHUNK_BYTES`; when the plan upscales they become segments, so they hold at least
-    `MIN_SEGMENT_S` of output as well. A remainder below a quarter of a chunk joins the chunk before it: tiny chunks
-    cost more than they save.
+    `MIN_SEGMENT_S` of output as well.
     """
     size = max(1, CHUNK_BYTES // (width * height * 3))
-    if plan.upscale is not None:
-        size = max(size, math.ceil(MIN_SEGMENT_S * fps))
-    return cuts_of(num_frames, size)
+    if plan.upscale is None:
+        return cuts_of(num_frames, size)
+    segment = math.ceil(MIN_SEGMENT_S * fps)
+    return cuts_of(num_frames, max(size, segment), least=segment)
 
 
-def cuts_of(num_frames: int, size: int) -> tuple[int, ...]:
-    """Return cuts of ``size`` frames; a last one below a quarter of that joins its neighbour."""
+def cuts_of(num_frames: int, size: int, least: int | None = None) -> tuple[int, ...]:
+    """Return cuts of ``size`` frames; a remainder of fewer than ``least`` joins the cut before it.
+
+    By default that is a quarter of ``size``: tiny chunks cost more than they save.
+    """
     whole, rest = divmod(num_frames, size)
     if whole == 0:
         return (num_frames,)
     if rest == 0:
         return (size,) * whole
-    if rest * 4 < size:
+    if rest < (size / 4 if least is None else least):
         return (*(size,) * (whole - 1), size + rest)
     return (*(size,) * whole, rest)
 

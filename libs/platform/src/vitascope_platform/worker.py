@@ -22,10 +22,10 @@ from vitascope_core.errors import (
     WorkerCrashed,
 )
 from vitascope_core.handling import ChunkHandler, UploadHandler, Work
-from vitascope_core.job import SCHEMA_VERSION, EndState, JobEnd, JobSpec, SourceState, new_token
+from vitascope_core.job import SCHEMA_VERSION, EndState, JobEnd, JobSpec, SourceRecord, SourceState, new_token
 from vitascope_core.plan import StageName
 from vitascope_core.ports import Delivery
-from vitascope_core.task import Queue
+from vitascope_core.task import Queue, Task
 from vitascope_platform.attempts import next_attempt
 from vitascope_platform.control import StopReason
 from vitascope_platform.lease import Lease
@@ -157,7 +157,7 @@ class Worker:
         Raises:
             _Superseded: The source stage is done.
         """
-        jobs, clock = self._platform.jobs, self._platform.clock
+        jobs, clock, task = self._platform.jobs, self._platform.clock, delivery.task
         found = await self._patience(lambda: jobs.source(spec.id))
         before = found.record if found else None
         if before is not None and before.state is SourceState.DECODED:
@@ -165,15 +165,10 @@ class Worker:
         if before is not None and before.state is SourceState.RUNNING:
             # If its owner lives, the record moves on meanwhile, and the compare-and-set below refuses us.
             await clock.sleep(TAKEOVER_BEATS * self._settings.check_s)
-        recorded = 0
-        if before is not None:
-            attempt = before.attempt
-            recorded = len(await self._patience(lambda: jobs.chunks(spec.id, attempt, spec.plan.source)))
-        record = next_attempt(before, recorded, new_token(), clock.now_ns() // 1_000_000)
+        now_ms = clock.now_ns() // 1_000_000
+        record = next_attempt(None, 0, new_token(), now_ms) if before is None else await self._following(task, before)
         if record.crashes >= self._settings.max_crashes:
-            why = f": {record.error}" if record.error else ""
-            crashed = WorkerCrashed(f"the {spec.plan.source} stage crashed {record.crashes} times in a row{why}")
-            await self._fail(delivery, crashed)
+            await self._fail(delivery, _crashed(record))
             return None
         claim = await self._runs.take(spec, record, found.revision if found else None)
         if claim is None:
@@ -271,11 +266,18 @@ class Worker:
 
     async def _retry(self, delivery: Delivery, claim: SourceClaim | None, error: Exception) -> None:
         log.warning("task will be retried", extra={**delivery.task.log_fields, "error": str(error)})
-        tries = delivery.count
-        if claim is not None:
-            tries = claim.record.crashes + 1
-            await self._patience(lambda: claim.failed(_text(error)))
-        await delivery.nak(2.0**tries)
+        if claim is None:
+            return await delivery.nak(2.0**delivery.count)
+        await self._patience(lambda: claim.failed(_text(error)))
+        following = await self._following(delivery.task, claim.record)
+        if following.crashes >= self._settings.max_crashes:
+            return await self._fail(delivery, _crashed(following))
+        return await delivery.nak(2.0**following.crashes)
+
+    async def _following(self, task: Task, before: SourceRecord) -> SourceRecord:
+        """Return the claim that would follow the attempt ``before``."""
+        chunks = await self._patience(lambda: self._platform.jobs.chunks(task.job_id, before.attempt, task.stage))
+        return next_attempt(before, len(chunks), new_token(), self._platform.clock.now_ns() // 1_000_000)
 
     async def _fail(self, delivery: Delivery, error: VitascopeError) -> None:
         task, clock = delivery.task, self._platform.clock
@@ -304,6 +306,11 @@ async def _taken(fetching: asyncio.Future[Sequence[Delivery]]) -> Sequence[Deliv
         return await fetching
     except asyncio.CancelledError:
         return []
+
+
+def _crashed(record: SourceRecord) -> WorkerCrashed:
+    why = f": {record.error}" if record.error else ""
+    return WorkerCrashed(f"the source stage crashed {record.crashes} times in a row{why}")
 
 
 def _text(error: Exception) -> str:
