@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -58,6 +59,13 @@ def test_safetensors_itself_reads_a_stored_chunk(tmp_path) -> None:
     assert identity == {"output": 2, "index": 5, "start": 40, "last": True, "fps": "24000/1001"}
     assert np.array_equal(tensors["frames"], chunk.frames)
     assert np.array_equal(tensors["lead"], chunk.lead)
+
+
+@pytest.mark.parametrize("start", [0, 9, 10, 99, 100])
+def test_pixels_begin_at_a_multiple_of_eight(start) -> None:
+    data = dumps(replace(a_chunk(), start=start))
+
+    assert int.from_bytes(data[:8], "little") % 8 == 0
 
 
 def test_loading_copies_no_pixels() -> None:

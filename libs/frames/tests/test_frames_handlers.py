@@ -271,7 +271,18 @@ async def test_one_transform_computes_one_chunk_at_a_time(make_spec, store, cont
     assert overlaps == [False] * 4
 
 
-async def test_a_stored_segment_is_a_playable_file(make_spec, store, control, tmp_path) -> None:
+async def test_every_phase_of_a_transform_is_a_sign_of_life(make_spec, store, control, new_control) -> None:
+    spec = make_spec(plan=Plan(upscale=UpscaleOptions()))
+    await run_source(spec, store, new_control())
+
+    await run_transform(Enlarger(), spec, StageName.UPSCALE, store, control)
+
+    assert len(control.ticks) == 3  # fetched, transformed, encoded
+
+
+async def test_a_stored_segment_is_a_playable_file_that_starts_at_its_own_time(
+    make_spec, store, control, tmp_path
+) -> None:
     spec = make_spec(cuts=(3, 2), plan=Plan(upscale=UpscaleOptions(scale=2)))
     await run_source(spec, store, control)
     record = await run_transform(Enlarger(), spec, StageName.UPSCALE, store, control, index=1)
@@ -279,4 +290,6 @@ async def test_a_stored_segment_is_a_playable_file(make_spec, store, control, tm
     path.write_bytes(store.objects[record.key])
 
     with av.open(path) as container:
-        assert sum(1 for _ in container.decode(video=0)) == 2
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+    assert times == [Fraction(3, 16), Fraction(4, 16)]

@@ -81,9 +81,10 @@ def test_good_jpegs_keep_their_chroma(compression, sampling) -> None:
         assert image.layer[0][1:3] == sampling
 
 
-def test_a_side_that_the_format_cannot_hold_is_a_final_error() -> None:
-    with pytest.raises(PictureTooLarge, match="20000x2 does not fit into WEBP"):
-        encode_picture(np.zeros((2, 20_000, 3), np.uint8), "webp", 75)
+@pytest.mark.parametrize(("file_format", "width"), [("webp", 16_384), ("jpeg", 65_536)])
+def test_a_side_that_the_format_cannot_hold_is_a_final_error(file_format, width) -> None:
+    with pytest.raises(PictureTooLarge, match=f"{width}x2 does not fit into {file_format.upper()}"):
+        encode_picture(np.zeros((2, width, 3), np.uint8), file_format, 75)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,21 @@ def test_tiles_lie_row_by_row() -> None:
     tiles = [pixels[row * 128 :][:128, column * 256 :][:, :256] for row in range(2) for column in range(5)]
 
     assert [testcard.read_number(tile) for tile in tiles[:7]] == list(range(7))
+
+
+def test_tiles_of_very_tall_frames_are_bounded() -> None:
+    sheet = Spritesheet(25)
+    for _ in sheet.numbers:
+        sheet.add(photo(64, 16_384))
+
+    assert (sheet.encode().width, sheet.encode().height) == (5 * 4, 5 * 1024)
+
+
+def test_previews_show_what_is_transparent_as_black_like_the_video() -> None:
+    clear = np.full((16, 16, 4), 255, np.uint8)
+    clear[..., 3] = 0
+
+    assert decode_picture(thumbnail(clear).data).max() < 6
 
 
 def test_tiles_are_never_wider_than_the_frame() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vitascope_core.errors import InputLost
+from vitascope_core.job import JobKind
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_frames import testcard
 from vitascope_frames.chunk import Frames
@@ -170,4 +171,4 @@ def test_a_plan_that_upscales_stores_segments_behind_its_last_stage_only(make_sp
     assert makes_segments(make_spec(plan=plan), StageName.UPSCALE)
     assert not makes_segments(make_spec(plan=plan), StageName.INTERPOLATE)
     assert not makes_segments(make_spec(plan=Plan(interpolate=InterpolateOptions())), StageName.INTERPOLATE)
-    assert not makes_segments(make_spec(plan=plan, kind="image"), StageName.UPSCALE)
+    assert not makes_segments(make_spec(plan=plan, kind=JobKind.IMAGE), StageName.UPSCALE)

@@ -72,7 +72,7 @@ def ffmpeg_errors() -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise EncodingFailed(f"FFmpeg could not write the video: {error}") from error
+        raise EncodingFailed(f"FFmpeg could not write the video: {error.strerror}") from error
 
 
 class H264Writer:

@@ -14,11 +14,13 @@ from vitascope_core.errors import Final
 from vitascope_core.job import JobKind
 from vitascope_core.quality import COMPRESSION, DEFAULT_COMPRESSION
 from vitascope_frames.chunk import Frames
-from vitascope_frames.colour import WHITE, flatten
+from vitascope_frames.colour import BLACK, WHITE, flatten
 
 THUMBNAIL_SIDE = 1024
 THUMBNAIL_QUALITY = 80
 TILE_WIDTH = 256
+TILE_HEIGHT = 1024
+"""Bounds the tiles of very tall frames: five rows of them must fit into a JPEG."""
 SHEET_COLUMNS = 5
 SHEET_ROWS = 5
 SHEET_QUALITY = 85
@@ -89,17 +91,15 @@ def encode_picture(frame: Frames, file_format: str, compression: int) -> Picture
 
 
 def thumbnail(frame: Frames) -> Picture:
-    """Return a WebP of the frame, its longer side at most `THUMBNAIL_SIDE`; smaller frames keep their size."""
-    image = Image.fromarray(frame)
-    factor = THUMBNAIL_SIDE / max(image.size)
-    if factor < 1:
-        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-        image = image.resize(size, Image.Resampling.LANCZOS)
+    """Return a WebP of a video's frame, its longer side at most `THUMBNAIL_SIDE`; smaller frames keep their size."""
+    image = _fitted(Image.fromarray(flatten(frame, BLACK)), THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     return _encode(image, "WEBP", quality=THUMBNAIL_QUALITY)
 
 
 class Spritesheet:
     """Small tiles of evenly spaced frames in one picture, row by row, for scrubbing.
+
+    Tiles are `TILE_WIDTH` wide, or as wide as the frame if that is less.
 
     Holds no more than its tiles, however long the video is.
 
@@ -116,10 +116,7 @@ class Spritesheet:
 
     def add(self, frame: Frames) -> None:
         """Add the frame of the next number in `numbers`."""
-        image = Image.fromarray(flatten(frame, 0))
-        width = min(TILE_WIDTH, image.width)
-        height = max(1, round(image.height * width / image.width))
-        self._tiles.append(image.resize((width, height), Image.Resampling.LANCZOS))
+        self._tiles.append(_fitted(Image.fromarray(flatten(frame, BLACK)), TILE_WIDTH, TILE_HEIGHT))
 
     def encode(self) -> Picture:
         """Return the sheet as a JPEG; all tiles must have been added."""
@@ -136,6 +133,15 @@ def decode_picture(data: bytes) -> Frames:
     with Image.open(io.BytesIO(data)) as image:
         mode = "RGBA" if image.has_transparency_data else "RGB"
         return np.asarray(image.convert(mode))
+
+
+def _fitted(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Return the image made to fit, its shape kept; one that fits already as it is."""
+    factor = min(width / image.width, height / image.height)
+    if factor >= 1:
+        return image
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _encode_jpeg(image: Image.Image, quality: int) -> Picture:

@@ -101,7 +101,7 @@ class _Feed(Generic[T]):
         if not isinstance(item, _End):
             self._loop.call_soon_threadsafe(self._taken.release)
             return item
-        pass  # for a caller that asks again
+        self._ready.put(_END)  # for a caller that asks again
         if self.filling.cancelled():
             raise Stopped("nobody waits for the result any more")
         error = self.filling.exception()

@@ -152,7 +152,7 @@ def _read_errors() -> Iterator[None]:
     try:
         yield
     except (av.error.FFmpegError, IndexError) as error:
-        raise InputLost(f"a stored segment is damaged: {error}") from error
+        raise InputLost(f"a stored segment is damaged: {error!r}") from error
 
 
 def _for_length(quality: VideoQuality, frames: int) -> VideoQuality:

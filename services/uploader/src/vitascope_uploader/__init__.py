@@ -1,0 +1,1 @@
+"""The uploader: chunks in, finished files out."""

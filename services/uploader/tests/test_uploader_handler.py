@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from vitascope_core.errors import InputLost, Stopped, StoreUnavailable
+from vitascope_core.handling import Work
+from vitascope_core.job import ChunkRecord, JobKind
+from vitascope_core.plan import Plan, StageName, UpscaleOptions
+from vitascope_core.task import Task, source_task
+from vitascope_frames import testcard
+from vitascope_frames.source_handler import SourceHandler
+from vitascope_frames.testcard import Testcard
+from vitascope_frames.transform_handler import TransformHandler
+from vitascope_frames.video_file import read_frames
+from vitascope_uploader.sink import FileSink
+from vitascope_uploader.upload_handler import FileUploadHandler
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch) -> Path:
+    """Send temporary folders to a place of the test's own."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def results(store):
+    return type(store)()
+
+
+async def stored(spec, store, control) -> list[ChunkRecord]:
+    work = Work(source_task(spec), spec, attempt=1, token="s", control=control)
+    return [record async for record in SourceHandler(Testcard(), store).chunks(work)]
+
+
+async def following(records) -> AsyncIterator[ChunkRecord]:
+    for record in records:
+        await asyncio.sleep(0)
+        yield record
+
+
+def upload_work(spec, control, token="tok") -> Work:
+    return Work(Task(spec.id, StageName.UPLOAD, attempt=1), spec, attempt=1, token=token, control=control)
+
+
+async def test_files_lie_under_the_deliverys_token(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(3, 2))
+    handler = FileUploadHandler(FileSink(), store, results, prefix="studio/")
+
+    files = await handler.upload(upload_work(spec, control), following(await stored(spec, store, control)))
+
+    assert [file.key for file in files] == [
+        "studio/video_1/tok/0.mp4",
+        "studio/video_1/tok/0-thumbnail.webp",
+        "studio/video_1/tok/0-spritesheet.jpg",
+    ]
+    assert set(results.objects) == {*(file.key for file in files), "studio/video_1/tok/manifest.json"}
+    assert all(file.size == len(results.objects[file.key]) for file in files)
+
+
+async def test_the_stored_video_shows_every_frame(make_spec, store, results, control, tmp_path) -> None:
+    spec = make_spec(cuts=(3, 2, 4))
+    handler = FileUploadHandler(FileSink(), store, results)
+
+    files = await handler.upload(upload_work(spec, control), following(await stored(spec, store, control)))
+    path = tmp_path / "0.mp4"
+    path.write_bytes(results.objects[files[0].key])
+
+    assert [testcard.read_number(frame) for _, frame in read_frames(path, range(9))] == list(range(9))
+
+
+async def test_segments_are_joined(make_spec, store, results, control, tmp_path) -> None:
+    class Same:
+        def apply(self, chunk, options):
+            return chunk.with_frames(chunk.frames)
+
+    spec = make_spec(cuts=(3, 2), plan=Plan(upscale=UpscaleOptions()))
+    segments = []
+    for record in await stored(spec, store, control):
+        task = Task(spec.id, StageName.UPSCALE, attempt=1, index=record.index)
+        work = Work(task, spec, attempt=1, token="u", control=control)
+        segments += [r async for r in TransformHandler(Same(), store).chunks(work)]
+
+    files = await FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), following(segments))
+    path = tmp_path / "0.mp4"
+    path.write_bytes(results.objects[files[0].key])
+
+    assert [testcard.read_number(frame) for _, frame in read_frames(path, range(5))] == list(range(5))
+
+
+async def test_the_manifest_is_stored_last_and_tells_the_job(make_spec, store, results, control) -> None:
+    spec = make_spec(kind=JobKind.IMAGE, cuts=(1,), seeds=(4, 5), file_format="png")
+
+    files = await FileUploadHandler(FileSink(), store, results).upload(
+        upload_work(spec, control), following(await stored(spec, store, control))
+    )
+    manifest = json.loads(results.objects["video_1/tok/manifest.json"])
+
+    assert list(results.objects)[-1] == "video_1/tok/manifest.json"
+    assert (manifest["schema_version"], manifest["token"]) == (1, "tok")
+    assert manifest["job"]["id"] == "video_1"
+    assert manifest["job"]["kind"] == "image"
+    assert manifest["job"]["fps"] == "16/1"
+    assert manifest["job"]["denoise"]["seeds"] == [4, 5]
+    assert [(file["key"], file["size"]) for file in manifest["files"]] == [(file.key, file.size) for file in files]
+
+
+async def test_the_next_part_is_fetched_while_the_current_one_is_written(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(1, 1, 1))
+    records = await stored(spec, store, control)
+    second_fetched = threading.Event()
+    get = store.get
+
+    async def noted(key: str) -> bytes:
+        data = await get(key)
+        if key == records[1].key:
+            second_fetched.set()
+        return data
+
+    store.get = noted
+
+    class Sink(FileSink):
+        def write(self, spec, parts, folder, control):
+            def waiting():
+                for part in parts:
+                    assert second_fetched.wait(10)
+                    yield part
+
+            return super().write(spec, waiting(), folder, control)
+
+    await FileUploadHandler(Sink(), store, results).upload(upload_work(spec, control), following(records))
+
+
+async def test_writing_begins_before_the_last_chunk_is_recorded(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(1, 1))
+    records = await stored(spec, store, control)
+    writing = threading.Event()
+
+    async def slow() -> AsyncIterator[ChunkRecord]:
+        yield records[0]
+        assert await asyncio.to_thread(writing.wait, 10)
+        yield records[1]
+
+    class Sink(FileSink):
+        def write(self, spec, parts, folder, control):
+            def noted():
+                for part in parts:
+                    writing.set()
+                    yield part
+
+            return super().write(spec, noted(), folder, control)
+
+    await FileUploadHandler(Sink(), store, results).upload(upload_work(spec, control), slow())
+
+
+async def test_an_object_that_is_gone_is_a_lost_input_and_leaves_nothing(
+    make_spec, store, results, control, scratch
+) -> None:
+    spec = make_spec(cuts=(3, 2))
+    records = await stored(spec, store, control)
+    del store.objects[records[1].key]
+
+    with pytest.raises(InputLost, match="denoise/0-1 is gone"):
+        await FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), following(records))
+
+    assert results.objects == {}
+    assert list(scratch.iterdir()) == []
+
+
+async def test_records_that_stop_early_are_a_lost_input(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(3, 2))
+    records = await stored(spec, store, control)
+
+    with pytest.raises(InputLost, match="stops after 3 of 5"):
+        await FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), following(records[:1]))
+
+
+async def test_what_follows_the_records_may_fail_as_itself(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(3, 2))
+    records = await stored(spec, store, control)
+
+    async def broken() -> AsyncIterator[ChunkRecord]:
+        yield records[0]
+        raise Stopped("superseded")
+
+    with pytest.raises(Stopped, match="superseded"):
+        await FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), broken())
+
+
+@pytest.mark.parametrize("fails", ["0.mp4", "0-spritesheet.jpg", "manifest.json"])
+async def test_half_a_result_is_removed(make_spec, store, results, control, scratch, fails) -> None:
+    spec = make_spec(cuts=(3,))
+    put, put_file = results.put, results.put_file
+
+    def failing(call):
+        async def attempt(key, data):
+            if key.endswith(f"tok/{fails}"):
+                raise StoreUnavailable(key)
+            await call(key, data)
+
+        return attempt
+
+    results.put, results.put_file = failing(put), failing(put_file)
+    await results.put("video_1/another/0.mp4", b"another delivery's")
+
+    with pytest.raises(StoreUnavailable):
+        await FileUploadHandler(FileSink(), store, results).upload(
+            upload_work(spec, control), following(await stored(spec, store, control))
+        )
+    assert set(results.objects) == {"video_1/another/0.mp4"}
+    assert list(scratch.iterdir()) == []
+
+
+async def test_a_stop_between_files_removes_what_was_stored(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(3,))
+    put_file, put = results.put_file, []
+
+    async def stopping(key: str, path: Path) -> None:
+        await put_file(key, path)
+        put.append(key)
+        control.stop()
+
+    results.put_file = stopping
+
+    with pytest.raises(Stopped):
+        await FileUploadHandler(FileSink(), store, results).upload(
+            upload_work(spec, control), following(await stored(spec, store, control))
+        )
+    assert put == ["video_1/tok/0.mp4"]
+    assert results.objects == {}
+
+
+async def test_cancelling_ends_the_thread_and_removes_the_folder(make_spec, store, results, control, scratch) -> None:
+    spec = make_spec(cuts=(1, 1, 1))
+    records = await stored(spec, store, control)
+    waiting = asyncio.Event()
+
+    async def stuck() -> AsyncIterator[ChunkRecord]:
+        yield records[0]
+        waiting.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(
+        FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), stuck())
+    )
+    await waiting.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("drain") and thread.is_alive()]
+    assert list(scratch.iterdir()) == []
+
+
+async def test_discard_removes_one_deliverys_files_only(store, results) -> None:
+    results.objects = {"p/video_1/mine/0.mp4": b"", "p/video_1/mine2/0.mp4": b"", "p/video_12/mine/0.mp4": b""}
+
+    await FileUploadHandler(FileSink(), store, results, prefix="p/").discard("video_1", "mine")
+
+    assert set(results.objects) == {"p/video_1/mine2/0.mp4", "p/video_12/mine/0.mp4"}
