@@ -458,6 +458,18 @@ async def test_an_upload_follows_chunks_in_order_and_ends_the_job(upload: StageB
     assert (await upload.left(), await upload.bus.count("video_1"), await upload.source()) == ([], 0, None)
 
 
+async def test_the_upload_that_ends_the_job_removes_what_a_killed_one_left(upload: StageBench) -> None:
+    await upload.accepted(DECODED)
+    await upload.put_source_chunks()
+    await upload.results.put("video_1/killed/0.mp4", b"half")
+    await upload.results.put("video_10/other/0.mp4", b"another job's")
+    await upload.settle()
+
+    end = await upload.end()
+    assert end is not None
+    assert [info.key for info in await upload.results.list("")] == [end.files[0].key, "video_10/other/0.mp4"]
+
+
 async def test_an_upload_that_loses_the_end_discards_its_files(upload: StageBench) -> None:
     await upload.accepted(DECODED)
     await upload.put_source_chunks()

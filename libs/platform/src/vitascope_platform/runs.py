@@ -114,9 +114,22 @@ class Runs:
         return JobEnd(EndState.COMPLETED, work.token, clock.now_ns() // 1_000_000, files=tuple(files), usage=usage)
 
     async def clear(self, job_id: str) -> None:
-        """Remove what an ended job leaves behind: its messages, its intermediate objects, its progress records."""
+        """Remove what an ended job leaves behind.
+
+        That is its intermediate objects, its progress records, and files of uploads that died before they could end it.
+        """
         await self.platform.frames.delete_prefix(keys.job_prefix(job_id))
+        await self._discard_losers(job_id)
         await self.patience(lambda: self.platform.jobs.purge_progress(job_id))
+
+    async def _discard_losers(self, job_id: str) -> None:
+        platform = self.platform
+        end = await self.patience(lambda: platform.jobs.end(job_id))
+        prefix = keys.result_prefix(platform.result_prefix, job_id)
+        kept = f"{prefix}{end.token}/" if end is not None and end.state is EndState.COMPLETED else None
+        for info in await platform.results.list(prefix):
+            if kept is None or not info.key.startswith(kept):
+                await platform.results.delete(info.key)
 
     async def take(self, spec: JobSpec, record: SourceRecord, revision: int | None) -> SourceClaim | None:
         """Write a claim; return it, or None if another worker was faster."""
