@@ -1,0 +1,151 @@
+"""From a request to a job's spec: the only place where the defaults and limits of cards meet a request."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from vitascope_core.card import Mode, ModelCard
+from vitascope_core.errors import InvalidRequest, MissingField, UnsupportedField
+from vitascope_core.geometry import cut_frames, cuts_of
+from vitascope_core.job import DenoiseSpec, JobKind, JobSpec, OutputSpec, new_job_id
+from vitascope_core.plan import Plan
+from vitascope_core.ports import Clock
+from vitascope_core.quality import compression_of
+from vitascope_gateway.catalogue import Catalogue
+from vitascope_gateway.fields import Fields
+from vitascope_gateway.postprocessing import plan_of
+from vitascope_gateway.sampling import denoise_spec, frame_count, frame_rate, output_count
+from vitascope_gateway.settings import GatewaySettings
+from vitascope_gateway.vocabulary import IMAGE_FIELDS, VIDEO_FIELDS
+
+MAX_OUTPUTS = 10
+"""Images of one request, as in OpenAI's API."""
+
+QUALITY_HINTS = ("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd")
+"""What OpenAI's ``quality`` may say. A hint to a model that has such levels; the encoder's is ``output_quality``."""
+
+IMAGE_FORMATS = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
+
+LONGEST_SIDE = {"mp4": 16384, "webp": 16383, "jpeg": 65535}
+"""Pixels that a file of the format can have on a side; PNG holds more than any plan makes."""
+
+
+class _Stamp(NamedTuple):
+    id: str
+    created_ms: int
+    deadline_ms: int
+
+
+def admit_video(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, settings: GatewaySettings) -> JobSpec:
+    """Return the spec of a new video job.
+
+    ``chunk_frames``, an extension, cuts the frames into chunks of that many instead of by size: for debugging, and to
+    show that cuts do not change a pixel.
+
+    Raises:
+        InvalidRequest: A field is missing, wrong or not supported; named as the client wrote it.
+        ModelNotFound: No pool serves the model.
+    """
+    VIDEO_FIELDS.check(fields)
+    card = _pool(fields, catalogue, Mode.TEXT_TO_VIDEO, "t2v")
+    fields.choice("quality", QUALITY_HINTS)
+    output_format = fields.choice("output_format", ("mp4",)) or "mp4"
+    fps = frame_rate(fields, card)
+    n = output_count(fields, card, card.max_outputs)
+    denoise = denoise_spec(fields, card, frame_count(fields, card, fps), n)
+    plan = plan_of(fields, catalogue)
+    output = _output(fields, JobKind.VIDEO, output_format, denoise, plan)
+    cuts = _cuts(fields, denoise, fps, plan)
+    stamp = _stamp(JobKind.VIDEO, clock, settings)
+    return JobSpec(
+        id=stamp.id,
+        kind=JobKind.VIDEO,
+        pool=card.pool,
+        model=fields.text("model") or card.id,
+        created_ms=stamp.created_ms,
+        deadline_ms=stamp.deadline_ms,
+        denoise=denoise,
+        cuts=cuts,
+        output=output,
+        fps=fps,
+        plan=plan,
+        owner=owner,
+        result_ttl_s=settings.result_ttl_s,
+    )
+
+
+def admit_image(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, settings: GatewaySettings) -> JobSpec:
+    """Return the spec of a new image job.
+
+    Raises:
+        InvalidRequest: A field is missing, wrong or not supported; named as the client wrote it.
+        ModelNotFound: No pool serves the model.
+    """
+    IMAGE_FIELDS.check(fields)
+    card = _pool(fields, catalogue, Mode.TEXT_TO_IMAGE, "t2i")
+    fields.choice("quality", QUALITY_HINTS)
+    fields.choice("response_format", ("url", "b64_json"))
+    if fields.choice("background", ("auto", "opaque", "transparent")) == "transparent":
+        raise UnsupportedField("background", f"{card.id} makes opaque images")
+    if fields.integer("partial_images"):
+        raise UnsupportedField("partial_images", "events are not streamed by this endpoint")
+    if fields.integer("num_frames") not in (None, 1):
+        raise InvalidRequest("num_frames", fields.integer("num_frames"), "1 for an image")
+    output_format = IMAGE_FORMATS[fields.choice("output_format", tuple(IMAGE_FORMATS)) or "png"]
+    n = output_count(fields, card, MAX_OUTPUTS)
+    denoise = denoise_spec(fields, card, 1, n)
+    plan = plan_of(fields, catalogue)
+    output = _output(fields, JobKind.IMAGE, output_format, denoise, plan)
+    stamp = _stamp(JobKind.IMAGE, clock, settings)
+    return JobSpec(
+        id=stamp.id,
+        kind=JobKind.IMAGE,
+        pool=card.pool,
+        model=fields.text("model") or card.id,
+        created_ms=stamp.created_ms,
+        deadline_ms=stamp.deadline_ms,
+        denoise=denoise,
+        cuts=(1,),
+        output=output,
+        plan=plan,
+        owner=owner,
+        result_ttl_s=settings.result_ttl_s,
+    )
+
+
+def _pool(fields: Fields, catalogue: Catalogue, mode: Mode, task: str) -> ModelCard:
+    # Before the model: a request without a prompt is wrong whatever is served.
+    if fields.text("prompt") is None:
+        raise MissingField("prompt")
+    said = fields.text("task_type")
+    if said and said.strip().lower() != task:
+        raise UnsupportedField("task_type", f"this endpoint does {task.upper()}")
+    return catalogue.choose(fields.text("model") or None, mode)
+
+
+def _output(fields: Fields, kind: JobKind, output_format: str, denoise: DenoiseSpec, plan: Plan) -> OutputSpec:
+    asked = fields.integer("output_compression")
+    compression = compression_of(kind, fields.text("output_quality") or None, asked)
+    if output_format == "png" and asked is not None and asked < 100:
+        raise InvalidRequest("output_compression", asked, "100 or absent for PNG, which loses nothing")
+    side = max(denoise.width, denoise.height) * plan.size_factor
+    if side > LONGEST_SIDE.get(output_format, side):
+        allowed = f"at most {LONGEST_SIDE[output_format]} on a side of the finished {output_format}"
+        raise InvalidRequest("size" if plan.upscale is None else "upscaling_scale", side, allowed)
+    return OutputSpec(output_format, compression)
+
+
+def _cuts(fields: Fields, denoise: DenoiseSpec, fps: Fraction, plan: Plan) -> tuple[int, ...]:
+    chunk_frames = fields.integer("chunk_frames")
+    if chunk_frames is None:
+        return cut_frames(denoise.num_frames, denoise.width, denoise.height, fps, plan)
+    if not 1 <= chunk_frames <= denoise.num_frames:
+        raise InvalidRequest("chunk_frames", chunk_frames, f"from 1 to num_frames = {denoise.num_frames}")
+    return cuts_of(denoise.num_frames, chunk_frames)
+
+
+def _stamp(kind: JobKind, clock: Clock, settings: GatewaySettings) -> _Stamp:
+    now_ns = clock.now_ns()
+    created_ms = now_ns // 1_000_000
+    return _Stamp(new_job_id(kind, now_ns), created_ms, created_ms + settings.deadline_s * 1000)

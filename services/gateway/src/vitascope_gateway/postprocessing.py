@@ -1,0 +1,76 @@
+"""What a request asks of the transforms, held against the cards of those that are installed."""
+
+from __future__ import annotations
+
+from vitascope_core.card import StageCard
+from vitascope_core.errors import InvalidRequest, UnsupportedField
+from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
+from vitascope_gateway.catalogue import Catalogue
+from vitascope_gateway.fields import Fields
+
+DEFAULT_UPSCALING = 4
+
+
+def plan_of(fields: Fields, catalogue: Catalogue) -> Plan:
+    """Return the stages of a job.
+
+    Options of a transform that is not switched on are an error: who names a scale wants it. They are ignored if the
+    switch is there and false, as user interfaces send it.
+
+    Raises:
+        InvalidRequest: An option is wrong, contradicts the switch, or the transform is not installed.
+    """
+    return Plan(interpolate=_interpolation(fields, catalogue), upscale=_upscaling(fields, catalogue))
+
+
+def _interpolation(fields: Fields, catalogue: Catalogue) -> InterpolateOptions | None:
+    exp = fields.integer("frame_interpolation_exp")
+    scale = fields.number("frame_interpolation_scale")
+    options = ("frame_interpolation_exp", "frame_interpolation_scale", "frame_interpolation_model_path")
+    card = _wanted(fields, catalogue, "enable_frame_interpolation", options, StageName.INTERPOLATE, "interpolator")
+    if card is None:
+        return None
+    chosen = InterpolateOptions(1 if exp is None else exp, 1.0 if scale is None else scale)
+    if chosen.exp not in card.exps:
+        raise InvalidRequest("frame_interpolation_exp", chosen.exp, f"one of {_listed(card.exps)}")
+    if chosen.scale not in card.flow_scales:
+        raise InvalidRequest("frame_interpolation_scale", chosen.scale, f"one of {_listed(card.flow_scales)}")
+    return chosen
+
+
+def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
+    scale = fields.integer("upscaling_scale")
+    options = ("upscaling_scale", "upscaling_model_path")
+    card = _wanted(fields, catalogue, "enable_upscaling", options, StageName.UPSCALE, "upscaler")
+    if card is None:
+        return None
+    if scale is None:
+        scale = DEFAULT_UPSCALING if DEFAULT_UPSCALING in card.scales else max(card.scales, default=DEFAULT_UPSCALING)
+    if scale not in card.scales:
+        raise InvalidRequest("upscaling_scale", scale, f"one of {_listed(card.scales)}")
+    return UpscaleOptions(scale)
+
+
+def _wanted(
+    fields: Fields, catalogue: Catalogue, switch: str, options: tuple[str, ...], stage: StageName, worker: str
+) -> StageCard | None:
+    """Return the card of a transform that the request switches on, or None if it does not."""
+    on = fields.flag(switch)
+    path = next((name for name in options if name.endswith("_model_path") and fields.has(name)), None)
+    if path is not None and on is not False:
+        fields.text(path)
+        raise UnsupportedField(path, f"the {worker} runs the model that it was installed with")
+    if on is None:
+        stray = next((name for name in options if fields.has(name)), None)
+        if stray is not None:
+            raise UnsupportedField(stray, f"it needs {switch}: true")
+    if not on:
+        return None
+    card = catalogue.transform(stage)
+    if card is None:
+        raise UnsupportedField(switch, f"no {worker} is installed")
+    return card
+
+
+def _listed(values: tuple[int, ...] | tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,55 @@
+"""The gateway's settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class GatewaySettings(BaseSettings):
+    """How the gateway treats requests. Environment: ``VITASCOPE_GATEWAY_*``."""
+
+    model_config = SettingsConfigDict(env_prefix="VITASCOPE_GATEWAY_", frozen=True, extra="forbid")
+
+    public_base_url: str | None = None
+    """Where clients reach this server, for example https://media.example.org; None: as each request was addressed."""
+    sync_timeout_s: float = Field(default=300.0, gt=0, le=590)
+    """How long an image request waits for its job, seconds. The SDKs give up at 600 and then send it again."""
+    deadline_s: int = Field(default=24 * 3600, ge=60)
+    """Age at which an unfinished job is ended as failed, seconds."""
+    result_ttl_s: int = Field(default=7 * 24 * 3600, ge=60)
+    """How long finished files are kept, seconds."""
+    max_body_bytes: int = Field(default=32 * MEBIBYTE, ge=64 * 1024)
+    """Largest request body. A reference image may be a data URL of 20 MiB."""
+    max_text_part_bytes: int = Field(default=21 * MEBIBYTE, ge=64 * 1024)
+    """Largest text part of a multipart body; these are held in memory."""
+    poll_after_ms: int = Field(default=1000, ge=50, le=60_000)
+    """What the SDK's poll helpers are told to wait between two looks at an unfinished video, milliseconds."""
+    retry_after_s: int = Field(default=2, ge=1, le=60)
+    """What clients are told to wait during an outage, seconds. The Node SDK ignores more than 60."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose browser pages may call the API, separated by commas; * for all."""
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "public_base_url must be an http or https URL without query, like https://media.example.org"
+            )
+        return value.rstrip("/")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+        return value
