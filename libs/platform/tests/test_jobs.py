@@ -131,6 +131,18 @@ async def test_watch_tells_records_and_deletions(jobs: JobStore, spec: JobSpec) 
     assert seen == [JobChange(spec.id, "spec", spec), None, JobChange(spec.id, "spec", None)]
 
 
+async def test_a_record_that_cannot_be_read_does_not_hide_the_others(bucket: KeyValue, spec: JobSpec) -> None:
+    jobs = JobStore(bucket)
+    await bucket.put("video_0.spec", b"{")
+    await bucket.put("video_0.poem", b"{}")
+    await jobs.create_spec(spec)
+    async with jobs.watch() as changes:
+        watched = [await anext(changes), await anext(changes)]
+
+    assert watched == [JobChange(spec.id, "spec", spec), None]
+    assert await jobs.all() == [JobChange(spec.id, "spec", spec)]
+
+
 async def test_watching_chunks_shows_those_there_and_those_to_come(jobs: JobStore) -> None:
     await jobs.put_chunk("video_1", chunk(index=0))
     async with jobs.watch_chunks("video_1", 1, StageName.DENOISE) as records:

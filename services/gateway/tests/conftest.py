@@ -38,6 +38,7 @@ from vitascope_platform.cards import Cards
 from vitascope_platform.clock import SystemClock
 from vitascope_platform.jobs import JobStore
 from vitascope_platform.kv_memory import MemoryKeyValue
+from vitascope_platform.platform import Platform
 from vitascope_platform.store_local import LocalStore
 
 VIDEO_CARD = ModelCard(
@@ -154,7 +155,8 @@ async def open_stack(
     chosen = GatewaySettings(**settings)
     async with Board.follow(jobs, shown, retry_s=0.01) as board:
         assert await board.wait_ready(5)
-        submission = Submission(board=board, jobs=jobs, bus=bus, frames=frames, results=results, clock=clock)
+        platform = Platform(bus, jobs, shown, frames, results, clock)
+        submission = Submission(board=board, platform=platform)
         app = create_app(board=board, submission=submission, results_store=results, settings=chosen, clock=clock)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:

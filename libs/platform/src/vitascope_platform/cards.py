@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from vitascope_core.card import ModelCard, StageCard
 from vitascope_core.plan import StageName
 from vitascope_core.ports import Entry, KeyValue
-from vitascope_platform.records import from_json, to_json
+from vitascope_platform.records import BadRecord, from_json, to_json
+
+log = logging.getLogger(__name__)
 
 Card = ModelCard | StageCard
 
@@ -55,6 +58,11 @@ def _key(card: Card) -> str:
 def _card(entry: Entry) -> Card | None:
     if entry.value is None or not entry.key.endswith(".card"):
         return None
-    if entry.key.startswith("pool."):
-        return from_json(ModelCard, entry.value)
-    return from_json(StageCard, entry.value)
+    try:
+        if entry.key.startswith("pool."):
+            return from_json(ModelCard, entry.value)
+        return from_json(StageCard, entry.value)
+    except BadRecord as error:
+        # As good as none: its pool or stage publishes it again when it starts.
+        log.error("card skipped", extra={"key": entry.key, "error": str(error)})
+        return None

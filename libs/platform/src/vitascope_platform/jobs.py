@@ -6,6 +6,7 @@ meets its own first copy, recognises it and reports success.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from vitascope_core.errors import Conflict
 from vitascope_core.job import ChunkRecord, JobEnd, JobSpec, SourceRecord
 from vitascope_core.plan import StageName
 from vitascope_core.ports import Entry, KeyValue
-from vitascope_platform.records import from_json, to_json
+from vitascope_platform.records import BadRecord, from_json, to_json
+
+log = logging.getLogger(__name__)
 
 JobRecord = JobSpec | SourceRecord | ChunkRecord | JobEnd
 
@@ -132,7 +135,7 @@ class JobStore:
 
     async def all(self) -> list[JobChange]:
         """Return every record of every job."""
-        return [_change(entry) for entry in await self._bucket.entries("")]
+        return [change for entry in await self._bucket.entries("") if (change := _change(entry)) is not None]
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[JobChange | None]]:
@@ -140,7 +143,10 @@ class JobStore:
 
         async def changes(entries: AsyncIterator[Entry | None]) -> AsyncIterator[JobChange | None]:
             async for entry in entries:
-                yield None if entry is None else _change(entry)
+                if entry is None:
+                    yield None
+                elif (change := _change(entry)) is not None:
+                    yield change
 
         async with self._bucket.watch("") as entries:
             yield changes(entries)
@@ -180,7 +186,13 @@ _KINDS: dict[str, type[JobSpec] | type[SourceRecord] | type[ChunkRecord] | type[
 }
 
 
-def _change(entry: Entry) -> JobChange:
-    job_id, part = entry.key.split(".")[:2]
-    record = None if entry.value is None else from_json(_KINDS[part], entry.value)
+def _change(entry: Entry) -> JobChange | None:
+    """Return what an entry says, or None with a log line: one that cannot be read must not hide all the others."""
+    job_id, _, rest = entry.key.partition(".")
+    part = rest.partition(".")[0]
+    try:
+        record = None if entry.value is None else from_json(_KINDS[part], entry.value)
+    except (BadRecord, KeyError) as error:
+        log.error("record skipped", extra={"key": entry.key, "error": str(error)})
+        return None
     return JobChange(job_id, part, record)

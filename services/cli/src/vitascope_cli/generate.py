@@ -136,14 +136,14 @@ async def _progress(node: Node, job_id: str) -> AsyncIterator[int | JobEnd]:
         total=100,
         disable=not sys.stderr.isatty(),
         desc="queued",
-        bar_format="{desc:>9} {percentage:3.0f}% |{bar}| {elapsed}",
+        bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}",
         leave=False,
     ) as bar:
         while True:
             end = await node.board.wait_end(job_id, timeout_s=0.1)
             view = node.board.job(job_id)
             if view is not None:
-                bar.set_description(_phase(view.progress, ended=end is not None), refresh=False)
+                bar.set_description_str(_phase(view.progress, ended=end is not None), refresh=False)
                 bar.update(view.progress - bar.n)
                 yield view.progress
             if end is not None:
