@@ -27,5 +27,7 @@ class CommandFailed(VitascopeError):
 
 def say(error: Exception) -> None:
     """Print an error as one line."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)  # over what a progress bar left there
     print(f"vitascope: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     log.debug("where it came from", exc_info=error)

@@ -59,6 +59,8 @@ async def generate(options: argparse.Namespace, settings: NodeSettings) -> int:
     wanted = _format(options.output_file_name)
     if options.save_output:
         _check_folder(options.output_path)
+    if sys.stderr.isatty():
+        print(f"loading {options.model_path} …", end="\r", file=sys.stderr, flush=True)
     async with loaded(options) as stages:
         kind = _kind(stages.card, wanted)
         with tempfile.TemporaryDirectory(prefix="vitascope-") as folder:
