@@ -1,3 +1,5 @@
+"""Fixtures of the tests that handle frames: the smallest store, a control stopped by hand, specs of the testcard."""
+
 from __future__ import annotations
 
 import asyncio
