@@ -22,8 +22,11 @@ help: ## List the commands
 
 setup: $(READY) ## Make .venv with everything pinned; TORCH_INDEX=URL chooses another build of torch
 ifneq ($(TORCH_INDEX),)
-	$(PIP) install --force-reinstall --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' constraints.txt)
+	@test "$$(cat .venv/torch-index)" = "$(TORCH_INDEX)" || { \
+	  $(PIP) install --force-reinstall --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' constraints.txt) \
+	  && echo "$(TORCH_INDEX)" > .venv/torch-index; }
 endif
+	@echo "Ready: .venv"
 
 $(READY): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PACKAGES))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Vitascope needs Python 3.11 or newer; name one with PYTHON=")'
@@ -34,6 +37,7 @@ ifneq ($(TORCH_INDEX),)
 endif
 	$(PIP) install -c constraints.txt hatchling editables
 	$(PIP) install -c constraints.txt --no-build-isolation -r requirements-dev.txt $(addprefix -e ,$(PACKAGES))
+	@echo "$(TORCH_INDEX)" > .venv/torch-index
 	@touch $(READY)
 
 dev: $(READY) ## Serve the embedded model with all stages in one process

@@ -127,6 +127,26 @@ async def test_a_fetch_returns_empty_after_its_time_out(bus: Bus, clock: ManualC
     assert await waiting == []
 
 
+async def test_headers_come_with_the_task(bus: Bus) -> None:
+    await bus.publish(upload("video_1"), headers={"traceparent": "00-1-2-01"})
+    (delivery,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+
+    assert dict(delivery.headers) == {"traceparent": "00-1-2-01"}
+
+
+async def test_requeue_gives_a_task_back_uncounted_and_last(bus: Bus) -> None:
+    await bus.publish(upload("video_1"), headers={"a": "1"})
+    await bus.publish(upload("video_2"))
+    (first,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    await first.requeue()
+    again = await bus.fetch(UPLOAD, 3, timeout_s=0)
+
+    assert [(d.task.job_id, d.count, dict(d.headers)) for d in again] == [
+        ("video_2", 1, {}),
+        ("video_1", 1, {"a": "1"}),
+    ]
+
+
 async def test_purge_removes_all_of_a_job_and_nothing_else(bus: Bus) -> None:
     await bus.publish(upload("video_1"))
     await bus.publish(Task("video_1", StageName.DENOISE, pool="wan"))

@@ -5,7 +5,7 @@ The shapes are those of NATS JetStream and S3, so that nothing in the product de
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,10 @@ class Delivery(Protocol):
     def count(self) -> int:
         """Which hand-out of this message it is, from 1."""
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What was published beside the task: trace context."""
+
     async def ack(self) -> None:
         """Remove the message; returns when the broker has done so. Raises BrokerUnavailable: outcome unknown."""
 
@@ -52,6 +56,13 @@ class Delivery(Protocol):
 
     async def in_progress(self) -> None:
         """Start the ack wait anew."""
+
+    async def requeue(self) -> None:
+        """Give the message back uncounted: a copy with a fresh id is stored, behind all others, then this one removed.
+
+        The copy is of the bytes, so that fields of a newer version survive. Raises BrokerUnavailable: outcome unknown;
+        there may then be two copies.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,9 @@ class Depth:
 class Bus(Protocol):
     """A work queue: each message goes to one worker until it is acknowledged."""
 
-    async def publish(self, task: Task, *, message_id: str | None = None) -> None:
+    async def publish(
+        self, task: Task, *, message_id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Store a message; a second one with the same id within the duplicate window is dropped.
 
         May block while a transform's queue is full.
@@ -73,6 +86,7 @@ class Bus(Protocol):
         Args:
             task: What is to be done.
             message_id: Name for duplicate detection; ``task.message_id`` if None.
+            headers: Trace context.
 
         Raises:
             BrokerUnavailable: The outcome is unknown; repeat with the same id.

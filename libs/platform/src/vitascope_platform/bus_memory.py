@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ class _Message:
 
     sequence: int
     task: Task
+    headers: Mapping[str, str]
     due: float
     count: int = 0
     lease: int | None = None
@@ -58,7 +59,9 @@ class MemoryBus:
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
 
-    async def publish(self, task: Task, *, message_id: str | None = None) -> None:
+    async def publish(
+        self, task: Task, *, message_id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         """See `vitascope_core.ports.Bus.publish`."""
         name = message_id or task.message_id
         while task.stage.is_transform and self._max_waiting is not None:
@@ -68,9 +71,7 @@ class MemoryBus:
         if self._is_duplicate(name):
             return
         self._seen[name] = self._clock.monotonic() + self._window_s
-        number = next(self._numbers)
-        self._messages.setdefault(task.queue, {})[number] = _Message(number, task, self._clock.monotonic())
-        self._tell()
+        self._store(task, dict(headers or {}))
 
     async def fetch(self, queue: Queue, limit: int, timeout_s: float) -> list[Delivery]:
         """See `vitascope_core.ports.Bus.fetch`."""
@@ -101,6 +102,11 @@ class MemoryBus:
         messages = self._messages.get(queue, {}).values()
         held = sum(m.lease is not None and m.due > self._clock.monotonic() for m in messages)
         return Depth(len(messages) - held, held)
+
+    def _store(self, task: Task, headers: Mapping[str, str]) -> None:
+        number = next(self._numbers)
+        self._messages.setdefault(task.queue, {})[number] = _Message(number, task, headers, self._clock.monotonic())
+        self._tell()
 
     def _of(self, job_id: str) -> Iterator[_Message]:
         return (m for queue in self._messages.values() for m in queue.values() if m.task.job_id == job_id)
@@ -148,6 +154,7 @@ class _MemoryDelivery:
         self._lease = message.lease
         self.task = message.task
         self.count = message.count
+        self.headers = message.headers
 
     async def ack(self) -> None:
         """See `vitascope_core.ports.Delivery.ack`. Late acks count, as they do on JetStream."""
@@ -165,3 +172,8 @@ class _MemoryDelivery:
         if self._message.lease == self._lease:
             self._message.due = self._bus._clock.monotonic() + self._bus.ack_wait_s
             self._bus._tell()
+
+    async def requeue(self) -> None:
+        """See `vitascope_core.ports.Delivery.requeue`."""
+        self._bus._store(self.task, self.headers)
+        self._bus._remove(self._message)

@@ -123,8 +123,10 @@ class Worker:
         task = delivery.task
         try:
             if task.schema_version > SCHEMA_VERSION:
-                # Written by a newer version: a worker of that version takes it.
-                return await delivery.nak(self._settings.ack_wait_s)
+                # Written by a newer version: a worker of that version takes it. Held for a moment, or the two would
+                # toss it to each other as fast as they can.
+                await self._platform.clock.sleep(self._settings.check_s)
+                return await delivery.requeue()
             spec = await self._patience(lambda: self._platform.jobs.spec(task.job_id))
             end = await self._patience(lambda: self._platform.jobs.end(task.job_id))
             if spec is None or end is not None:
@@ -258,9 +260,7 @@ class Worker:
                 await claim.handed_back()
                 await delivery.nak()
             else:
-                task = delivery.task
-                await self._platform.bus.publish(task, message_id=f"{task.message_id}/{new_token()}")
-                await delivery.ack()
+                await delivery.requeue()
         except BrokerUnavailable as error:
             log.warning("not handed back", extra={**delivery.task.log_fields, "error": str(error)})
 

@@ -1,0 +1,1 @@
+"""A whole cluster on loopback: real servers and every service as a process of its own."""
