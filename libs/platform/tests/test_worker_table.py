@@ -442,6 +442,54 @@ async def test_a_chunk_stored_while_the_worker_shuts_down_is_deleted(upscale: St
     assert (await upscale.left(), await upscale.bus.count("video_1")) == ([], 1)
 
 
+async def test_successors_continue_the_trace_of_their_task(upscale: StageBench) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    await upscale.jobs.create_spec(upscale.spec)
+    await upscale.jobs.swap_source("video_1", DECODED, None)
+    await upscale.bus.publish(upscale.task, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    await upscale.settle()
+
+    (following,) = await upscale.bus.fetch(Queue(UPLOAD), 1, timeout_s=0)
+    assert following.headers["traceparent"].split("-")[1] == trace
+
+
+async def test_a_source_makes_no_more_while_the_next_stage_is_full(spec: JobSpec, clock: ManualClock) -> None:
+    plan = Plan(upscale=UpscaleOptions(2))
+    bench = StageBench(DENOISE, replace(spec, plan=plan, cuts=(1,) * 9), clock, max_backlog=3)
+    bench.bus._max_waiting = None
+    await bench.accepted()
+    settling = asyncio.create_task(bench.worker.settle(await bench.delivery()))
+    await clock.advance(100)
+    made = len(await bench.jobs.chunks("video_1", 1, DENOISE))
+    taken = await bench.bus.fetch(Queue(UPSCALE), 2, timeout_s=0)
+    for delivery in taken:
+        await delivery.ack()
+    await clock.advance(100)
+    more = len(await bench.jobs.chunks("video_1", 1, DENOISE))
+    settling.cancel()
+
+    assert (made, more) == (3, 5)
+
+
+async def test_a_stage_takes_nothing_while_the_one_behind_is_full_but_not_for_ever(
+    spec: JobSpec, clock: ManualClock
+) -> None:
+    bench = StageBench(DENOISE, spec, clock, max_backlog=2, backlog_pause_s=60)
+    await bench.accepted()
+    for number in range(2):
+        await bench.bus.publish(Task(f"video_{number + 5}", UPLOAD, attempt=1))
+    stop = asyncio.Event()
+    running = asyncio.create_task(bench.worker.run(stop))
+    await clock.advance(50)
+    early = len(bench.handler.runs)
+    await clock.advance(20)
+    late = len(bench.handler.runs)
+    stop.set()
+    await bench.until(running)
+
+    assert (early, late) == (0, 1)
+
+
 # --- finish ----------------------------------------------------------------------------------------------------------
 
 

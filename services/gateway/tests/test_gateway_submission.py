@@ -28,13 +28,13 @@ class WeakBus(MemoryBus):
         self.failures = failures
         self.stored = stored
 
-    async def publish(self, task, *, message_id=None) -> None:
+    async def publish(self, task, **options) -> None:
         if self.stored:
-            await super().publish(task, message_id=message_id)
+            await super().publish(task, **options)
         if self.failures:
             self.failures -= 1
             raise BrokerUnavailable("timed out")
-        await super().publish(task, message_id=message_id)
+        await super().publish(task, **options)
 
 
 class WeakBucket(MemoryKeyValue):
@@ -263,3 +263,13 @@ async def test_cancelling_purges_the_tasks_and_returns_the_end_that_stands(stack
     await stack.settled(lambda: stack.board.job(running).end)
     video = (await stack.client.get(f"/v1/videos/{running}")).json()
     assert (video["status"], video["error"]["code"]) == ("failed", "cancelled")
+
+
+async def test_a_job_carries_the_trace_of_its_request(stack) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = await stack.client.post("/v1/videos", json={"prompt": "a cat"}, headers={"traceparent": trace})
+    spec = await stack.jobs.spec(answer.json()["id"])
+    (delivery,) = await stack.bus.fetch(source_task(spec).queue, 1, timeout_s=0)
+
+    assert spec.traceparent.split("-")[1] == trace.split("-")[1]
+    assert delivery.headers["traceparent"] == spec.traceparent

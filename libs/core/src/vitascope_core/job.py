@@ -89,6 +89,7 @@ class JobSpec:
         cuts: Frames of each chunk as the source makes them; they add up to ``denoise.num_frames``.
         deadline_ms: Wall-clock milliseconds after which the job ends as failed.
         result_ttl_s: Seconds that the results are kept after the end.
+        traceparent: W3C trace context of the request, which the spans of all stages continue; "" if there is none.
     """
 
     id: str
@@ -104,6 +105,7 @@ class JobSpec:
     plan: Plan = field(default_factory=Plan)
     owner: str = ""
     result_ttl_s: int = 7 * 24 * 3600
+    traceparent: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -262,5 +264,12 @@ def new_job_id(kind: JobKind, now_ns: int) -> str:
     milliseconds, rest = divmod(now_ns, 1_000_000)
     fraction = rest * 4096 // 1_000_000
     value = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)
-    prefix = "video" if kind is JobKind.VIDEO else "img"
-    return f"{prefix}_{value:032x}"
+    return f"{_PREFIXES[kind]}_{value:032x}"
+
+
+_PREFIXES = {JobKind.VIDEO: "video", JobKind.IMAGE: "img"}
+
+
+def kind_of(job_id: str) -> JobKind:
+    """Return the kind that a job's id names."""
+    return JobKind.IMAGE if job_id.startswith("img_") else JobKind.VIDEO

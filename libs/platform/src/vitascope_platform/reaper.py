@@ -19,6 +19,7 @@ from vitascope_core.task import source_task
 from vitascope_platform.jobs import JobChange
 from vitascope_platform.platform import Platform
 from vitascope_platform.removal import delete_job
+from vitascope_platform.telemetry import headers_of
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,8 @@ class Reaper:
             except Conflict:
                 return
         task = source_task(spec)
-        await bus.publish(task, message_id=f"{task.message_id}/{new_token()}")
+        name = f"{task.message_id}/{new_token()}"
+        await bus.publish(task, message_id=name, headers=headers_of(spec.traceparent))
         log.warning("job revived", extra=task.log_fields)
         done.revived.append(spec.id)
 

@@ -14,13 +14,15 @@ from vitascope_core import keys
 from vitascope_core.errors import Conflict, Stopped
 from vitascope_core.handling import ChunkHandler, UploadHandler, Work
 from vitascope_core.job import ChunkRecord, EndState, FileRecord, JobEnd, JobSpec, SourceRecord, Usage
-from vitascope_core.task import successor
+from vitascope_core.task import Queue, successor
 from vitascope_platform.control import StopReason, TaskControl
 from vitascope_platform.lease import Lease
 from vitascope_platform.parts import ordered_parts
 from vitascope_platform.patience import Patience
 from vitascope_platform.platform import Platform
+from vitascope_platform.settings import WorkerSettings
 from vitascope_platform.source_claim import SourceClaim
+from vitascope_platform.telemetry import BACKLOG_PAUSES, CHUNK_BYTES, CHUNKS, JOBS_ENDED, headers_of, trace_headers
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Runs:
 
     platform: Platform
     patience: Patience
+    settings: WorkerSettings
 
     async def chunks(self, handler: ChunkHandler, work: Work, lease: Lease, control: TaskControl) -> Counter[int]:
         """Record and announce every chunk that the handler stores; return how many there were of each output.
@@ -46,15 +49,31 @@ class Runs:
                 if control.stopped:
                     await self.platform.frames.delete(record.key)
                     raise Stopped(control.reason)
-                await self._announce(work.spec, record)
+                await self._announce(work.spec, record, control)
                 counts[record.output] += 1
         return counts
 
-    async def _announce(self, spec: JobSpec, record: ChunkRecord) -> None:
+    async def _announce(self, spec: JobSpec, record: ChunkRecord, control: TaskControl) -> None:
         await self.patience(lambda: self.platform.jobs.put_chunk(spec.id, record))
+        CHUNKS.labels(record.stage).inc()
+        CHUNK_BYTES.labels(record.stage).inc(record.size)
         following = successor(spec, record)
-        if following is not None:
-            await self.patience(lambda: self.platform.bus.publish(following))
+        if following is None:
+            return
+        headers = trace_headers() or headers_of(spec.traceparent)
+        await self.patience(lambda: self.platform.bus.publish(following, headers=headers))
+        if following.stage.is_transform:
+            with control.waiting():
+                await self._wait_for_room(following.queue, control)
+
+    async def _wait_for_room(self, queue: Queue, control: TaskControl) -> None:
+        """Make no more while the next stage is full: the store would fill with what nobody can take yet."""
+        depth = await self.patience(lambda: self.platform.bus.depth(queue))
+        if depth.waiting >= self.settings.max_backlog:
+            BACKLOG_PAUSES.labels(queue.stage).inc()
+        while depth.waiting >= self.settings.max_backlog and not control.stopped:
+            await self.platform.clock.sleep(self.settings.check_s)
+            depth = await self.patience(lambda: self.platform.bus.depth(queue))
 
     async def source(
         self, handler: ChunkHandler, work: Work, lease: Lease, control: TaskControl, claim: SourceClaim
@@ -86,7 +105,9 @@ class Runs:
         records = await self.patience(lambda: jobs.chunks(spec.id, work.attempt))
         end = self._completed(work, files, records, found.record if found else None, started)
         standing = await self.patience(lambda: jobs.create_end(spec.id, end))
-        if standing.token != work.token:
+        if standing.token == work.token:
+            JOBS_ENDED.labels(spec.kind, end.state).inc()
+        else:
             log.info("another end stands", extra={**work.task.log_fields, "state": str(standing.state)})
             await handler.discard(spec.id, work.token)
         await self.clear(spec.id)

@@ -27,6 +27,10 @@ class WorkerSettings(BaseSettings):
     """Source attempts in a row without progress before the job fails."""
     outage_s: float = Field(default=300.0, ge=0)
     """How long an outage is waited for in place before the task is handed back, seconds."""
+    max_backlog: int = Field(default=32, ge=1)
+    """Tasks waiting for one of the stages behind at which this stage takes and makes no more."""
+    backlog_pause_s: float = Field(default=30.0, gt=0)
+    """Longest pause between two tasks for a backlog: what is behind may wait for what only this stage can make."""
     stall_timeout_s: float = Field(default=600.0, gt=0)
     """Time without a sign of life after which the process ends itself, seconds."""
     grace_s: float = Field(default=20.0, ge=0)

@@ -22,7 +22,7 @@ from vitascope_core.errors import (
     WorkerCrashed,
 )
 from vitascope_core.handling import ChunkHandler, UploadHandler, Work
-from vitascope_core.job import SCHEMA_VERSION, EndState, JobEnd, JobSpec, SourceRecord, SourceState, new_token
+from vitascope_core.job import SCHEMA_VERSION, EndState, JobEnd, JobSpec, SourceRecord, SourceState, kind_of, new_token
 from vitascope_core.plan import StageName
 from vitascope_core.ports import Delivery
 from vitascope_core.task import Queue, Task
@@ -35,6 +35,7 @@ from vitascope_platform.runs import Runs
 from vitascope_platform.settings import WorkerSettings
 from vitascope_platform.slots import Room
 from vitascope_platform.source_claim import SourceClaim
+from vitascope_platform.telemetry import BACKLOG_PAUSES, JOBS_ENDED, STAGE_TASKS, task_span
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,16 @@ MAX_UNEXPECTED = 3
 
 TAKEOVER_BEATS = 3
 """Heartbeats that a running source is given to show that it lives, before another worker claims it."""
+
+
+_TRANSFORMS_AND_UPLOAD = (StageName.INTERPOLATE, StageName.UPSCALE, StageName.UPLOAD)
+_BEHIND = {
+    StageName.DENOISE: _TRANSFORMS_AND_UPLOAD,
+    StageName.INGEST: _TRANSFORMS_AND_UPLOAD,
+    StageName.INTERPOLATE: _TRANSFORMS_AND_UPLOAD[1:],
+    StageName.UPSCALE: _TRANSFORMS_AND_UPLOAD[2:],
+}
+"""The stages that may follow each stage."""
 
 
 class _Superseded(Exception):
@@ -67,7 +78,7 @@ class Worker:
         self._platform = platform
         self._settings = settings
         self._patience = Patience(platform.clock, settings.outage_s)
-        self._runs = Runs(platform, self._patience)
+        self._runs = Runs(platform, self._patience, settings)
         self._room = Room()
         self._leases: set[Lease] = set()
         self._unexpected = 0
@@ -102,11 +113,27 @@ class Worker:
 
     async def _fetch(self, limit: int) -> Sequence[Delivery]:
         try:
+            await self._wait_for_room()
             return await self._platform.bus.fetch(self._queue, limit, timeout_s=5.0)
         except Outage as error:
             log.warning("the bus is away", extra={"queue": str(self._queue), "error": str(error)})
             await self._platform.clock.sleep(1.0)
             return []
+
+    async def _wait_for_room(self) -> None:
+        """Take nothing while a stage behind is full, but not for ever: it may wait for what only we can make."""
+        clock = self._platform.clock
+        until = clock.monotonic() + self._settings.backlog_pause_s
+        while await self._is_full_behind() and clock.monotonic() < until:
+            BACKLOG_PAUSES.labels(self._queue.stage).inc()
+            await clock.sleep(self._settings.check_s)
+
+    async def _is_full_behind(self) -> bool:
+        for stage in _BEHIND.get(self._queue.stage, ()):
+            depth = await self._platform.bus.depth(Queue(stage))
+            if depth.waiting >= self._settings.max_backlog:
+                return True
+        return False
 
     async def _drain(self, running: set[asyncio.Task[None]]) -> None:
         if running and self._fatal is not None and not self._fatal.done():
@@ -120,6 +147,10 @@ class Worker:
 
     async def settle(self, delivery: Delivery) -> None:
         """Work on one delivery and end it: acknowledged, retried, handed back, or the job ended."""
+        with task_span(delivery):
+            await self._settle(delivery)
+
+    async def _settle(self, delivery: Delivery) -> None:
         task = delivery.task
         try:
             if task.schema_version > SCHEMA_VERSION:
@@ -130,6 +161,7 @@ class Worker:
             spec = await self._patience(lambda: self._platform.jobs.spec(task.job_id))
             end = await self._patience(lambda: self._platform.jobs.end(task.job_id))
             if spec is None or end is not None:
+                _count(task, "discarded")
                 await self._runs.clear(task.job_id)
                 return await delivery.ack()
             if task.stage.is_source:
@@ -147,6 +179,7 @@ class Worker:
         try:
             claim = await self._claim(delivery, spec)
         except _Superseded:
+            _count(delivery.task, "discarded")
             return await delivery.ack()
         if claim is None:
             return None
@@ -184,6 +217,7 @@ class Worker:
         task = delivery.task
         found = await self._patience(lambda: self._platform.jobs.source(task.job_id))
         if found is None or task.attempt < found.record.attempt:
+            _count(task, "discarded")
             return await delivery.ack()
         if delivery.count > self._settings.max_deliveries:
             why = f"the {task.stage} stage failed {self._settings.max_deliveries} times"
@@ -211,6 +245,7 @@ class Worker:
             await self._stopped(delivery, lease, claim, attempt)
         except Outage as error:
             log.warning("outage outlasted patience", extra={**task.log_fields, "error": str(error)})
+            _count(task, "handed_back")
             await self._hand_back(delivery, claim)
         except Retryable as error:
             await self._retry(delivery, claim, error)
@@ -222,6 +257,7 @@ class Worker:
             self._count_unexpected(error)
         else:
             self._unexpected = 0
+            _count(task, "done")
             await self._patience(delivery.ack)
         finally:
             self._leases.discard(lease)
@@ -241,6 +277,7 @@ class Worker:
 
     async def _stopped(self, delivery: Delivery, lease: Lease, claim: SourceClaim | None, attempt: int) -> None:
         reason, task = lease.control.reason, delivery.task
+        _count(task, "handed_back" if reason is StopReason.SHUTDOWN else "stopped")
         log.info("task stopped", extra={**task.log_fields, "reason": str(reason)})
         if reason is StopReason.STALLED:
             return  # The process ends; silence hands the task to another worker.
@@ -267,11 +304,13 @@ class Worker:
     async def _retry(self, delivery: Delivery, claim: SourceClaim | None, error: Exception) -> None:
         log.warning("task will be retried", extra={**delivery.task.log_fields, "error": str(error)})
         if claim is None:
+            _count(delivery.task, "retried")
             return await delivery.nak(2.0**delivery.count)
         await self._patience(lambda: claim.failed(_text(error)))
         following = await self._following(delivery.task, claim.record)
         if following.crashes >= self._settings.max_crashes:
             return await self._fail(delivery, _crashed(following))
+        _count(delivery.task, "retried")
         return await delivery.nak(2.0**following.crashes)
 
     async def _following(self, task: Task, before: SourceRecord) -> SourceRecord:
@@ -282,8 +321,11 @@ class Worker:
     async def _fail(self, delivery: Delivery, error: VitascopeError) -> None:
         task, clock = delivery.task, self._platform.clock
         log.warning("job failed", extra={**task.log_fields, "code": error.code, "error": str(error)})
+        _count(task, "failed")
         end = JobEnd(EndState.FAILED, new_token(), clock.now_ns() // 1_000_000, error.code, str(error))
-        await self._patience(lambda: self._platform.jobs.create_end(task.job_id, end))
+        standing = await self._patience(lambda: self._platform.jobs.create_end(task.job_id, end))
+        if standing.token == end.token:
+            JOBS_ENDED.labels(kind_of(task.job_id), end.state).inc()
         await self._patience(lambda: self._platform.bus.purge(task.job_id))
         await self._runs.clear(task.job_id)
         await self._patience(delivery.ack)
@@ -306,6 +348,10 @@ async def _taken(fetching: asyncio.Future[Sequence[Delivery]]) -> Sequence[Deliv
         return await fetching
     except asyncio.CancelledError:
         return []
+
+
+def _count(task: Task, outcome: str) -> None:
+    STAGE_TASKS.labels(task.stage, outcome).inc()
 
 
 def _crashed(record: SourceRecord) -> WorkerCrashed:

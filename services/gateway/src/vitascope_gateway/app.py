@@ -13,7 +13,7 @@ from vitascope_gateway.board import Board
 from vitascope_gateway.desk import Desk
 from vitascope_gateway.health import HealthRoutes
 from vitascope_gateway.images import ImageRoutes
-from vitascope_gateway.middleware import BodyLimit, Net, RequestId
+from vitascope_gateway.middleware import BodyLimit, Net, RequestId, Traced
 from vitascope_gateway.models import ModelRoutes
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_gateway.submission import Submission
@@ -34,6 +34,7 @@ def create_app(
     errors.install(app, settings.retry_after_s)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Traced)
     app.add_middleware(Net)
     if settings.cors_origins:
         app.add_middleware(

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitascope_gateway.errors import INTERNAL, BodyTooLarge, answer_to
+from vitascope_platform.telemetry import request_span
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,23 @@ class RequestId:
             await send(message)
 
         return await self._app(scope, receive, named)
+
+
+class Traced:
+    """Continues the trace that a request names in ``traceparent``, or begins one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        # Without ids, which would make every request a name of its own.
+        name = " ".join([scope["method"], *scope["path"].split("/")[1:3]])[:80]
+        with request_span(name, Headers(scope=scope)):
+            await self._app(scope, receive, send)
+        return None
 
 
 class Net:

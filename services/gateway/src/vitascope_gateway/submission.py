@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from vitascope_core.errors import Outage
 from vitascope_core.job import JobEnd, JobSpec
@@ -12,6 +13,7 @@ from vitascope_gateway.ledger import created_ms_of
 from vitascope_platform.patience import Patience
 from vitascope_platform.platform import Platform
 from vitascope_platform.removal import cancel_job, clear_job, forget_job
+from vitascope_platform.telemetry import headers_of, trace_headers
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +35,12 @@ class Submission:
         Raises:
             BrokerUnavailable: The spec could not be stored. It may be there all the same; the job then runs unseen.
         """
+        spec = replace(spec, traceparent=trace_headers().get("traceparent", ""))
         # Both calls recognise their own first copy, so they may be repeated when the outcome is unknown.
         await self._patience(lambda: self._platform.jobs.create_spec(spec))
+        headers = headers_of(spec.traceparent)
         try:
-            await self._patience(lambda: self._platform.bus.publish(source_task(spec)))
+            await self._patience(lambda: self._platform.bus.publish(source_task(spec), headers=headers))
         except Outage as error:
             # The reaper publishes the task of a job that has none; an error now would make the client send it again.
             log.warning("job accepted but not yet queued", extra={"job_id": spec.id, "error": str(error)})

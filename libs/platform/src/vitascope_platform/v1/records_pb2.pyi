@@ -65,7 +65,7 @@ class OutputSpec(_message.Message):
     def __init__(self, format: _Optional[str] = ..., compression: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("schema_version", "id", "kind", "pool", "model", "owner", "created_ms", "deadline_ms", "denoise", "cuts", "output", "fps", "plan", "result_ttl_s")
+    __slots__ = ("schema_version", "id", "kind", "pool", "model", "owner", "created_ms", "deadline_ms", "denoise", "cuts", "output", "fps", "plan", "result_ttl_s", "traceparent")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class JobSpec(_message.Message):
     FPS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     RESULT_TTL_S_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     id: str
     kind: str
@@ -94,7 +95,8 @@ class JobSpec(_message.Message):
     fps: str
     plan: Plan
     result_ttl_s: int
-    def __init__(self, schema_version: _Optional[int] = ..., id: _Optional[str] = ..., kind: _Optional[str] = ..., pool: _Optional[str] = ..., model: _Optional[str] = ..., owner: _Optional[str] = ..., created_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., denoise: _Optional[_Union[DenoiseSpec, _Mapping]] = ..., cuts: _Optional[_Iterable[int]] = ..., output: _Optional[_Union[OutputSpec, _Mapping]] = ..., fps: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., result_ttl_s: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, schema_version: _Optional[int] = ..., id: _Optional[str] = ..., kind: _Optional[str] = ..., pool: _Optional[str] = ..., model: _Optional[str] = ..., owner: _Optional[str] = ..., created_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., denoise: _Optional[_Union[DenoiseSpec, _Mapping]] = ..., cuts: _Optional[_Iterable[int]] = ..., output: _Optional[_Union[OutputSpec, _Mapping]] = ..., fps: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., result_ttl_s: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class SourceRecord(_message.Message):
     __slots__ = ("schema_version", "attempt", "owner", "state", "beat", "step", "steps", "chunks", "crashes", "best_chunks", "started_ms", "seconds", "error")
