@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 def test_the_documentation_lists_every_metric_with_its_labels() -> None:
-    listed = {name: kind for name, kind in re.findall(r"^\| `(vitascope_\w+)` \| (\w+) \|", DOCS.read_text(), re.M)}
+    listed = dict(re.findall(r"^\| `(vitascope_\w+)` \| (\w+) \|", DOCS.read_text(), re.M))
     there = {}
     for family in REGISTRY.collect():
         if family.name.startswith("vitascope_"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from stage_bench import StageBench
 
 from vitascope_core.errors import (
+    BrokerUnavailable,
     DeviceOutOfMemory,
     EngineCrashed,
     InputLost,
@@ -504,6 +506,32 @@ async def test_an_upload_follows_chunks_in_order_and_ends_the_job(upload: StageB
     assert end.usage.attempts == 1
     assert await upload.results.get(end.files[0].key) == b"[0, 1, 2]"
     assert (await upload.left(), await upload.bus.count("video_1"), await upload.source()) == ([], 0, None)
+
+
+async def test_an_upload_rides_out_a_lost_watch(upload: StageBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await upload.accepted(DECODED)
+    await upload.put_source_chunks(count=1)
+    watch_chunks, watches = upload.jobs.watch_chunks, []
+
+    @asynccontextmanager
+    async def lost_once(*args):
+        async def first_then_lost(records):
+            yield await anext(records)
+            raise BrokerUnavailable("connection closed")
+
+        watches.append(args)
+        async with watch_chunks(*args) as records:
+            yield first_then_lost(records) if len(watches) == 1 else records
+
+    monkeypatch.setattr(upload.jobs, "watch_chunks", lost_once)
+    settling = asyncio.create_task(upload.worker.settle(await upload.delivery()))
+    await upload.clock.advance(5)
+    await upload.put_source_chunks()
+    await upload.until(settling)
+
+    end = await upload.end()
+    assert end is not None
+    assert (await upload.results.get(end.files[0].key), len(watches)) == (b"[0, 1, 2]", 2)
 
 
 async def test_the_upload_that_ends_the_job_removes_what_a_killed_one_left(upload: StageBench) -> None:

@@ -11,7 +11,7 @@ from vitascope_core import keys
 from vitascope_core.errors import BrokerUnavailable, StoreUnavailable
 from vitascope_core.job import ChunkRecord, EndState, JobEnd, SourceRecord
 from vitascope_core.plan import StageName
-from vitascope_core.task import Queue
+from vitascope_core.task import Queue, source_task
 from vitascope_platform.bus_memory import MemoryBus
 from vitascope_platform.clock import SystemClock
 from vitascope_platform.kv_memory import MemoryKeyValue

@@ -95,8 +95,8 @@ class Runs:
         """Write the files, end the job, remove what it kept while it ran."""
         jobs, spec = self.platform.jobs, work.spec
         started = self.platform.clock.monotonic()
-        parts = ordered_parts(jobs, spec.id, work.attempt, spec.plan.last, spec.outputs, control)
-        async with aclosing(parts):  # type: ignore[type-var]
+        parts = ordered_parts(jobs, spec.id, work.attempt, spec.plan.last, spec.outputs, control, self.platform.clock)
+        async with aclosing(parts):
             files = await handler.upload(work, parts)
         if control.stopped:
             await handler.discard(spec.id, work.token)
