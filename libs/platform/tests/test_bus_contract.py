@@ -157,6 +157,17 @@ async def test_purge_removes_all_of_a_job_and_nothing_else(bus: Bus) -> None:
     assert (await bus.count("video_1"), await bus.count("video_2")) == (0, 1)
 
 
+async def test_the_jobs_that_have_a_message_are_told(bus: Bus) -> None:
+    await bus.publish(upload("video_1"))
+    await bus.publish(Task("video_2", StageName.DENOISE, pool="wan"))
+    await bus.publish(upload("video_3"))
+    (delivery,) = await bus.fetch(UPLOAD, 1, timeout_s=0)
+    held = await bus.jobs()
+    await delivery.ack()
+
+    assert (held, await bus.jobs()) == ({"video_1", "video_2", "video_3"}, {"video_2", "video_3"})
+
+
 async def test_depth_tells_waiting_from_held(bus: Bus, clock: ManualClock) -> None:
     for number in range(3):
         await bus.publish(upload(f"video_{number}"))

@@ -105,6 +105,9 @@ class Bus(Protocol):
     async def count(self, job_id: str) -> int:
         """Return how many messages of a job there are, handed out or not."""
 
+    async def jobs(self) -> set[str]:
+        """Return the ids of all jobs that have a message, handed out or not."""
+
     async def depth(self, queue: Queue) -> Depth:
         """Return how full a queue is."""
 

@@ -97,6 +97,10 @@ class MemoryBus:
         """See `vitascope_core.ports.Bus.count`."""
         return sum(1 for _ in self._of(job_id))
 
+    async def jobs(self) -> set[str]:
+        """See `vitascope_core.ports.Bus.jobs`."""
+        return {m.task.job_id for queue in self._messages.values() for m in queue.values()}
+
     async def depth(self, queue: Queue) -> Depth:
         """See `vitascope_core.ports.Bus.depth`."""
         messages = self._messages.get(queue, {}).values()

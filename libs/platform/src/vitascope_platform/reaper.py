@@ -89,12 +89,14 @@ class Reaper:
         jobs = _by_job(await self._platform.jobs.all())
         done, suspects = Sweep(), set[str]()
         now_ms = self._platform.clock.now_ns() // 1_000_000
+        # One look for all: with thousands of jobs queued, asking for each would be thousands of requests.
+        with_message = await self._platform.bus.jobs()
         for job_id, job in jobs.items():
             if job.end is not None:
                 await self._ended(job_id, job.spec, job.end, now_ms, done)
             elif job.spec is not None and now_ms > job.spec.deadline_ms:
                 await self._expire(job_id, done)
-            elif job.spec is not None and await self._platform.bus.count(job_id) == 0:
+            elif job.spec is not None and job_id not in with_message:
                 suspects.add(job_id)
                 if self._ripe(job_id):
                     await self._revive(job.spec, done)
