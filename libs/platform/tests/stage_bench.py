@@ -64,6 +64,9 @@ class ScriptedStage:
         await self.between(work)
         return [FileRecord(0, "video", key, "video/mp4", 3, 64, 64, 9)]
 
+    async def finish(self, work: Work, end: JobEnd) -> None:
+        await self.results.put(f"{work.spec.id}/{work.token}/manifest.json", end.token.encode())
+
     async def discard(self, job_id: str, token: str) -> None:
         self.discarded.append(token)
         await self.results.delete_prefix(f"{job_id}/{token}/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,25 @@ async def test_read_yields_the_range_asked_for(store: ObjectStore) -> None:
     assert await read(store, "a/b") == data
     assert await read(store, "a/b", 1000, 300_000) == data[1000:301_000]
     assert await read(store, "a/b", len(data) - 3) == data[-3:]
+    assert await read(store, "a/b", len(data), 5) == b""
+    assert await read(store, "a/b", 5, 0) == b""
+
+
+async def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
+    await store.put("a/b", b"")
+
+    assert (await store.get("a/b"), await read(store, "a/b"), await read(store, "a/b", 0, 4)) == (b"", b"", b"")
+    assert await store.stat("a/b") == ObjectInfo("a/b", 0)
+
+
+async def test_a_reader_may_leave_early(store: ObjectStore) -> None:
+    data = bytes(5_000_000)
+    await store.put("a/b", data)
+    for _ in range(20):  # more often than there are connections
+        async with aclosing(store.read("a/b")) as pieces:
+            assert len(await anext(pieces)) > 0
+
+    assert await store.get("a/b") == data
 
 
 async def test_list_is_sorted_and_of_the_prefix_only(store: ObjectStore) -> None:

@@ -27,7 +27,7 @@ from vitascope_core.job import (
     new_token,
 )
 from vitascope_core.plan import StageName
-from vitascope_core.ports import Bus, KeyValue
+from vitascope_core.ports import Bus, KeyValue, ResultLinks
 from vitascope_core.task import Queue
 from vitascope_gateway.app import create_app
 from vitascope_gateway.board import Board
@@ -143,6 +143,7 @@ async def open_stack(
     cards: tuple[ModelCard | StageCard, ...] = (VIDEO_CARD, IMAGE_CARD),
     bucket: KeyValue | None = None,
     bus: Bus | None = None,
+    links: ResultLinks | None = None,
     **settings: object,
 ) -> AsyncIterator[Stack]:
     clock = SystemClock()
@@ -157,7 +158,9 @@ async def open_stack(
         assert await board.wait_ready(5)
         platform = Platform(bus, jobs, shown, frames, results, clock)
         submission = Submission(board=board, platform=platform)
-        app = create_app(board=board, submission=submission, results_store=results, settings=chosen, clock=clock)
+        app = create_app(
+            board=board, submission=submission, results_store=results, settings=chosen, clock=clock, links=links
+        )
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
             yield Stack(app, client, board, submission, bucket, jobs, shown, bus, frames, results, chosen)

@@ -5,13 +5,15 @@ import json
 import tempfile
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from vitascope_core.errors import InputLost, Stopped, StoreUnavailable
 from vitascope_core.handling import Work
-from vitascope_core.job import ChunkRecord, JobKind
+from vitascope_core.job import ChunkRecord, EndState, FileRecord, JobEnd, JobKind, JobSpec, Usage
 from vitascope_core.plan import Plan, StageName, UpscaleOptions
 from vitascope_core.task import Task, source_task
 from vitascope_frames import testcard
@@ -19,6 +21,8 @@ from vitascope_frames.source_handler import SourceHandler
 from vitascope_frames.testcard import Testcard
 from vitascope_frames.transform_handler import TransformHandler
 from vitascope_frames.video_file import read_frames
+from vitascope_platform.records import from_json
+from vitascope_uploader.manifest import manifest
 from vitascope_uploader.sink import FileSink
 from vitascope_uploader.upload_handler import FileUploadHandler
 
@@ -54,11 +58,21 @@ def upload_work(spec, control, token="tok") -> Work:
     return Work(Task(spec.id, StageName.UPLOAD, attempt=1), spec, attempt=1, token=token, control=control)
 
 
+async def finished(handler, work, parts) -> tuple[list[FileRecord], JobEnd]:
+    """Do what the worker does: the files, then the manifest with the end that is to be created."""
+    files = await handler.upload(work, parts)
+    usage = Usage({"denoise": 1.5, "upload": 0.25}, 0.5, attempts=2, frames=5, bytes=sum(f.size for f in files))
+    end = JobEnd(EndState.COMPLETED, work.token, 1_700_000_000_123, files=tuple(files), usage=usage)
+    await handler.finish(work, end)
+    return files, end
+
+
 async def test_files_lie_under_the_deliverys_token(make_spec, store, results, control) -> None:
     spec = make_spec(cuts=(3, 2))
     handler = FileUploadHandler(FileSink(), store, results, prefix="studio/")
 
-    files = await handler.upload(upload_work(spec, control), following(await stored(spec, store, control)))
+    parts = following(await stored(spec, store, control))
+    files, _ = await finished(handler, upload_work(spec, control), parts)
 
     assert [file.key for file in files] == [
         "studio/video_1/tok/0.mp4",
@@ -99,21 +113,22 @@ async def test_segments_are_joined(make_spec, store, results, control, tmp_path)
     assert [testcard.read_number(frame) for _, frame in read_frames(path, range(5))] == list(range(5))
 
 
-async def test_the_manifest_is_stored_last_and_tells_the_job(make_spec, store, results, control) -> None:
-    spec = make_spec(kind=JobKind.IMAGE, cuts=(1,), seeds=(4, 5), file_format="png")
-
-    files = await FileUploadHandler(FileSink(), store, results).upload(
-        upload_work(spec, control), following(await stored(spec, store, control))
-    )
-    manifest = json.loads(results.objects["video_1/tok/manifest.json"])
+async def test_the_manifest_is_stored_last_and_holds_both_records(make_spec, store, results, control) -> None:
+    plan = Plan(upscale=UpscaleOptions())
+    changes = {"cuts": (1,), "seeds": (4, 2**63 - 1), "file_format": "png"}
+    spec = replace(make_spec(kind=JobKind.IMAGE, **changes), owner="anna")
+    parts = following(await stored(spec, store, control))
+    handler = FileUploadHandler(FileSink(), store, results)
+    _, end = await finished(handler, upload_work(spec, control), parts)
+    later = replace(spec, plan=plan, fps=Fraction(24000, 1001))
+    manifests = [json.loads(results.objects["video_1/tok/manifest.json"]), json.loads(manifest(later, end))]
 
     assert list(results.objects)[-1] == "video_1/tok/manifest.json"
-    assert (manifest["schema_version"], manifest["token"]) == (1, "tok")
-    assert manifest["job"]["id"] == "video_1"
-    assert manifest["job"]["kind"] == "image"
-    assert manifest["job"]["fps"] == "16/1"
-    assert manifest["job"]["denoise"]["seeds"] == [4, 5]
-    assert [(file["key"], file["size"]) for file in manifest["files"]] == [(file.key, file.size) for file in files]
+    for found, job in zip(manifests, (spec, later), strict=True):
+        assert found["schema_version"] == 2
+        # The platform reads it although the uploader knows no messages.
+        assert from_json(JobSpec, json.dumps(found["spec"]).encode()) == job
+        assert from_json(JobEnd, json.dumps(found["end"]).encode()) == end
 
 
 async def test_the_next_part_is_fetched_while_the_current_one_is_written(make_spec, store, results, control) -> None:
@@ -215,8 +230,10 @@ async def test_half_a_result_is_removed(make_spec, store, results, control, scra
     await results.put("video_1/another/0.mp4", b"another delivery's")
 
     with pytest.raises(StoreUnavailable):
-        await FileUploadHandler(FileSink(), store, results).upload(
-            upload_work(spec, control), following(await stored(spec, store, control))
+        await finished(
+            FileUploadHandler(FileSink(), store, results),
+            upload_work(spec, control),
+            following(await stored(spec, store, control)),
         )
     assert set(results.objects) == {"video_1/another/0.mp4"}
     assert list(scratch.iterdir()) == []

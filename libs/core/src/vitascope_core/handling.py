@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from vitascope_core.job import ChunkRecord, FileRecord, JobSpec
+from vitascope_core.job import ChunkRecord, FileRecord, JobEnd, JobSpec
 from vitascope_core.ports import Control
 from vitascope_core.task import Task
 
@@ -57,6 +57,14 @@ class UploadHandler(Protocol):
         Raises:
             Stopped: The control said so.
             Outage, Retryable, Final: See `vitascope_core.errors`.
+        """
+
+    async def finish(self, work: Work, end: JobEnd) -> None:
+        """Store the manifest: ``end`` as it is about to be created, beside the files that `upload` stored.
+
+        Raises:
+            Stopped: The control said so.
+            Outage: See `vitascope_core.errors`.
         """
 
     async def discard(self, job_id: str, token: str) -> None:

@@ -188,6 +188,19 @@ class ObjectStore(Protocol):
         """Remove every object whose key starts with ``prefix``; return how many."""
 
 
+class ResultLinks(Protocol):
+    """Where clients download finished files without going through the gateway."""
+
+    def link(self, key: str, content_type: str, filename: str) -> str | None:
+        """Return a URL of a results object, or None where the gateway streams it. Computes and waits for nothing.
+
+        Args:
+            key: The object.
+            content_type: What the URL should answer with, if the store can be told.
+            filename: Under which name browsers should save it, if the store can be told.
+        """
+
+
 class Control(Protocol):
     """What running work says and hears. Safe to call from any thread."""
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from enum import StrEnum
-from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -20,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from vitascope_core.card import ModelCard, StageCard
 from vitascope_core.errors import VitascopeError
 from vitascope_core.job import ChunkRecord, JobEnd, JobSpec, SourceRecord
+from vitascope_core.plain import plain
 from vitascope_core.task import Task
 from vitascope_platform.v1 import records_pb2
 
@@ -83,18 +82,7 @@ def from_bytes(kind: type[R], data: bytes) -> R:
 
 
 def _message(record: DataclassInstance) -> Message:
-    return json_format.ParseDict(_plain(record), MESSAGES[type(record)]())
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        items = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {name: _plain(item) for name, item in items if item is not None}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, (StrEnum, Fraction)):
-        return str(value)
-    return value
+    return json_format.ParseDict(plain(record), MESSAGES[type(record)]())
 
 
 def _record(kind: type[R], message: Message) -> R:

@@ -104,6 +104,8 @@ class Runs:
         found = await self.patience(lambda: jobs.source(spec.id))
         records = await self.patience(lambda: jobs.chunks(spec.id, work.attempt))
         end = self._completed(work, files, records, found.record if found else None, started)
+        # Before the end: whoever sees a completed job finds the manifest that can bring it back.
+        await handler.finish(work, end)
         standing = await self.patience(lambda: jobs.create_end(spec.id, end))
         if standing.token == work.token:
             JOBS_ENDED.labels(spec.kind, end.state).inc()

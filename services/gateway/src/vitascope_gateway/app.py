@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from vitascope_core.ports import Clock, ObjectStore
+from vitascope_core.ports import Clock, ObjectStore, ResultLinks
 from vitascope_gateway import errors
 from vitascope_gateway.board import Board
 from vitascope_gateway.desk import Desk
@@ -23,12 +23,21 @@ EXPOSED_HEADERS = ("x-request-id", "retry-after", "openai-poll-after-ms", "conte
 
 
 def create_app(
-    *, board: Board, submission: Submission, results_store: ObjectStore, settings: GatewaySettings, clock: Clock
+    *,
+    board: Board,
+    submission: Submission,
+    results_store: ObjectStore,
+    settings: GatewaySettings,
+    clock: Clock,
+    links: ResultLinks | None = None,
 ) -> FastAPI:
-    """Return the application; it starts and connects nothing."""
+    """Return the application; it starts and connects nothing.
+
+    Files are streamed from ``results_store`` unless ``links`` knows where else clients find them.
+    """
     # A redirect for a trailing slash would turn https into http behind a proxy.
     app = FastAPI(title="Vitascope", version=version("vitascope-gateway"), redirect_slashes=False)
-    desk = Desk(board, submission, results_store, settings, clock)
+    desk = Desk(board, submission, results_store, settings, clock, links)
     for routes in (VideoRoutes(desk), ImageRoutes(desk), ModelRoutes(desk), HealthRoutes(board)):
         app.include_router(routes.router())
     errors.install(app, settings.retry_after_s)

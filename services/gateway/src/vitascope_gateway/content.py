@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from vitascope_core.errors import InvalidRequest, ObjectMissing
-from vitascope_core.job import FileRecord, JobKind
+from vitascope_core.job import FileRecord, JobKind, JobSpec
 from vitascope_core.ports import ObjectStore
 from vitascope_gateway.errors import NotFound, RangeNotSatisfiable
 from vitascope_gateway.ledger import JobView, Status
@@ -86,14 +86,21 @@ def chosen_file(view: JobView, variant: str | None) -> FileRecord:
     raise NotFound(f"{main.capitalize()} variant {variant or main} not found")
 
 
-async def file_response(request: Request, store: ObjectStore, view: JobView, record: FileRecord) -> Response:
+async def file_response(
+    request: Request, store: ObjectStore, view: JobView, record: FileRecord, link: str | None = None
+) -> Response:
     """Return a file or the part of it that the request asks for; only its headers for HEAD.
+
+    With a ``link`` the client is sent there, with its range. HEAD is answered here all the same: a signature is good
+    for one method, and headers cost nothing.
 
     Raises:
         RangeNotSatisfiable: The file has no such bytes.
         ObjectMissing: The file has expired.
         StoreUnavailable: The store is away.
     """
+    if link is not None and request.method == "GET":
+        return RedirectResponse(link, 302, headers={"cache-control": "no-store"})  # the link ends before the file does
     info = await store.stat(record.key)
     if info is None or view.end is None:
         raise ObjectMissing(record.key)
@@ -104,7 +111,7 @@ async def file_response(request: Request, store: ObjectStore, view: JobView, rec
     span = requested_span(wanted, info.size)
     headers = {
         "accept-ranges": "bytes",
-        "content-disposition": f'inline; filename="{_filename(view, record)}"',
+        "content-disposition": f'inline; filename="{filename(view.spec, record)}"',
         "content-length": str(span.length if span else info.size),
         "content-type": record.content_type,
         "etag": etag,
@@ -127,8 +134,9 @@ async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
         yield piece
 
 
-def _filename(view: JobView, record: FileRecord) -> str:
-    name = view.spec.id if view.spec.outputs == 1 else f"{view.spec.id}-{record.output}"
+def filename(spec: JobSpec, record: FileRecord) -> str:
+    """Return the name under which a file is saved."""
+    name = spec.id if spec.outputs == 1 else f"{spec.id}-{record.output}"
     if record.variant in _PREVIEWS:
         name += f"-{record.variant}"
     return f"{name}.{record.content_type.rpartition('/')[2].partition(';')[0]}"

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from vitascope_core.errors import BrokerUnavailable
-from vitascope_core.job import EndState, JobKind
-from vitascope_core.ports import Clock, ObjectStore
+from vitascope_core.job import EndState, FileRecord, JobKind, JobSpec
+from vitascope_core.ports import Clock, ObjectStore, ResultLinks
 from vitascope_gateway.board import Board
 from vitascope_gateway.bodies import read_fields
 from vitascope_gateway.catalogue import Catalogue
+from vitascope_gateway.content import filename
 from vitascope_gateway.errors import NotFound
 from vitascope_gateway.fields import Fields
 from vitascope_gateway.ledger import JobView
@@ -34,6 +35,7 @@ class Desk:
     results: ObjectStore
     settings: GatewaySettings
     clock: Clock
+    links: ResultLinks | None = None
 
     async def fields(self, request: Request) -> Fields:
         """Return the fields of a request's body."""
@@ -66,6 +68,12 @@ class Desk:
         if view is None or view.spec.kind is not kind or view.spec.owner != self.owner(request):
             raise unknown(kind, job_id)
         return view
+
+    def link(self, spec: JobSpec, record: FileRecord) -> str | None:
+        """Return where clients download a file without this server, or None."""
+        if self.links is None:
+            return None
+        return self.links.link(record.key, record.content_type, filename(spec, record))
 
     def base_url(self, request: Request) -> str:
         """Return where clients reach this server, without a slash at the end."""

@@ -55,7 +55,8 @@ class ImageRoutes:
     async def content(self, request: Request, image_id: str, variant: str | None = None) -> Response:
         """Download one image of a request, whole or in part."""
         view = await self._desk.job(request, image_id, JobKind.IMAGE)
-        return await file_response(request, self._desk.results, view, chosen_file(view, variant))
+        record = chosen_file(view, variant)
+        return await file_response(request, self._desk.results, view, record, self._desk.link(view.spec, record))
 
     async def _ended(self, request: Request, spec: JobSpec) -> JobEnd:
         """Return the job's end; cancel the job if its client leaves or has waited long enough."""
@@ -96,7 +97,7 @@ class ImageRoutes:
         response_format: str | None,
         quality: str | None,
     ) -> Response:
-        urls = [_url(base_url, spec, record) for record in files]
+        urls = [self._desk.link(spec, record) or _url(base_url, spec, record) for record in files]
         data: list[bytes] = []
         if response_format != "url":
             data = await asyncio.gather(*(self._desk.results.get(record.key) for record in files))

@@ -103,7 +103,7 @@ class VideoRoutes:
             page = self._desk.board.videos(self._desk.owner(request), after, limit, order)
         except ValueError as error:
             raise InvalidRequest("after", after, "the id of a video") from error
-        data = [video_object(view) for view in page.jobs]
+        data = [self._object(view) for view in page.jobs]
         return JSONResponse(
             {
                 "object": "list",
@@ -134,10 +134,18 @@ class VideoRoutes:
     async def content(self, request: Request, video_id: str, variant: str | None = None) -> Response:
         """Download a video, its thumbnail or its spritesheet, whole or in part."""
         view = await self._desk.job(request, video_id, JobKind.VIDEO)
-        return await file_response(request, self._desk.results, view, chosen_file(view, variant))
+        record = chosen_file(view, variant)
+        return await file_response(request, self._desk.results, view, record, self._desk.link(view.spec, record))
+
+    def _object(self, view: JobView) -> dict[str, Any]:
+        """Return the Video object with links to its files, where there are any."""
+        files = [] if view.end is None else [file for file in view.end.files if file.variant == "video"]
+        links = [self._desk.link(view.spec, file) for file in sorted(files, key=lambda file: file.output)]
+        urls = [link for link in links if link is not None]
+        return video_object(view) | ({"url": urls[0], "urls": urls} if urls else {})
 
     def _answer(self, view: JobView) -> Response:
-        response = JSONResponse(video_object(view))
+        response = JSONResponse(self._object(view))
         if view.end is None:
             response.headers["openai-poll-after-ms"] = str(self._desk.settings.poll_after_ms)
         return response

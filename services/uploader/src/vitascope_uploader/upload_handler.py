@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from vitascope_core.errors import StoreUnavailable
 from vitascope_core.handling import Work
-from vitascope_core.job import ChunkRecord, FileRecord, JobSpec
+from vitascope_core.job import ChunkRecord, FileRecord, JobEnd, JobSpec
 from vitascope_core.keys import result_prefix
 from vitascope_core.ports import ObjectStore
 from vitascope_frames.chunk import Chunk, Segment
@@ -62,6 +62,21 @@ class FileUploadHandler:
                     await self.discard(work.spec.id, work.token)
                 raise
 
+    async def finish(self, work: Work, end: JobEnd) -> None:
+        """Store the manifest, the mark of a complete result. If that fails, the files are removed again.
+
+        Raises:
+            Stopped: The control said so.
+            StoreUnavailable: The results store is away.
+        """
+        try:
+            work.control.tick()
+            await self._results.put(self._key(work.spec.id, work.token, NAME), manifest(work.spec, end))
+        except BaseException:
+            with suppress(StoreUnavailable):
+                await self.discard(work.spec.id, work.token)
+            raise
+
     async def discard(self, job_id: str, token: str) -> None:
         """Remove what a delivery wrote that lost the race for the job's end."""
         await self._results.delete_prefix(self._key(job_id, token, ""))
@@ -81,8 +96,6 @@ class FileUploadHandler:
             key = self._key(work.spec.id, work.token, artifact.name)
             await self._results.put_file(key, artifact.path)
             files.append(replace(artifact.record, key=key))
-        work.control.tick()
-        await self._results.put(self._key(work.spec.id, work.token, NAME), manifest(work.spec, work.token, files))
         return files
 
     def _key(self, job_id: str, token: str, name: str) -> str:
