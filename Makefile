@@ -3,6 +3,8 @@ PYTHON ?= python3
 PORT ?= 30010
 MODEL ?= vitascope/demo
 TORCH_INDEX ?=
+# Where `make cluster` keeps its state; by default nowhere.
+STATE ?=
 
 BIN := .venv/bin
 PACKAGES := libs/core libs/platform libs/frames services/gateway services/denoiser services/uploader services/cli
@@ -13,12 +15,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test test-all check format protos bench clean
+.PHONY: help setup dev cluster test test-all check format protos bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo "PORT=$(PORT) and MODEL=$(MODEL) set what 'make dev' serves; 'make setup TORCH_INDEX=URL' takes another torch build."
+	@echo "PORT=$(PORT) and MODEL=$(MODEL) set what 'make dev' and 'make cluster' serve; the cluster also takes"
+	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_UPLOADER= and STATE=folder."
+	@echo "'make setup TORCH_INDEX=URL' takes another torch build."
 
 setup: $(READY) ## Make .venv with everything pinned; TORCH_INDEX=URL chooses another build of torch
 ifneq ($(TORCH_INDEX),)
@@ -43,6 +47,9 @@ endif
 dev: $(READY) ## Serve the embedded model with all stages in one process
 	@$(BIN)/vitascope serve --port $(PORT) --model-path $(MODEL)
 
+cluster: $(READY) ## Run broker, store and every service as processes of their own, until Ctrl-C
+	@PORT='$(PORT)' MODEL='$(MODEL)' STATE='$(STATE)' $(BIN)/python -m tools.cluster
+
 test: check ## Check and test everything (under 15 minutes on two cores)
 	$(OFFLINE) $(BIN)/python -m pytest -m "not long"
 
@@ -52,7 +59,7 @@ test-all: check ## The same with the long grids
 check: $(READY) ## Lint, types, import contracts, generated code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(addsuffix /src,$(PACKAGES))
+	$(BIN)/mypy $(addsuffix /src,$(PACKAGES)) tools
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=.venv --pyi_out=.venv $(PROTOS)
 	@for file in records_pb2.py records_pb2.pyi; do \

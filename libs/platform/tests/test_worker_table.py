@@ -543,7 +543,8 @@ async def test_the_upload_that_ends_the_job_removes_what_a_killed_one_left(uploa
 
     end = await upload.end()
     assert end is not None
-    assert [info.key for info in await upload.results.list("")] == [end.files[0].key, "video_10/other/0.mp4"]
+    kept = [f"video_1/{end.token}/{name}" for name in ("0.mp4", "manifest.json")]
+    assert [info.key for info in await upload.results.list("")] == [*kept, "video_10/other/0.mp4"]
 
 
 async def test_an_upload_that_loses_the_end_discards_its_files(upload: StageBench) -> None:
@@ -696,6 +697,28 @@ async def test_shutdown_hands_back_what_does_not_finish(stage: str, spec: JobSpe
     assert again.task == bench.task
     assert source.state is (SourceState.HANDED_BACK if stage == "denoise" else SourceState.DECODED)
     assert again.count == (2 if stage == "denoise" else 1)
+
+
+async def test_shutdown_in_an_outage_does_not_wait_for_its_end(spec: JobSpec, clock: ManualClock) -> None:
+    bench = StageBench(DENOISE, spec, clock, grace_s=0, outage_s=100_000)
+    await bench.accepted()
+    waiting, away = asyncio.Event(), []
+
+    async def put_chunk(*args: object) -> None:
+        away.append(args)
+        waiting.set()
+        raise BrokerUnavailable("away")
+
+    bench.jobs.put_chunk = put_chunk  # type: ignore[method-assign]
+    stop = asyncio.Event()
+    running = asyncio.create_task(bench.worker.run(stop))
+    await waiting.wait()
+    stop.set()
+    await asyncio.wait_for(running, timeout=30)
+
+    source = await bench.source()
+    assert source is not None
+    assert (source.state, source.crashes) == (SourceState.HANDED_BACK, 0)
 
 
 async def test_shutdown_lets_work_finish_that_fits_the_grace_period(denoise: StageBench) -> None:

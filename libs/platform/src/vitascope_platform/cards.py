@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from vitascope_core.card import ModelCard, StageCard
 from vitascope_core.plan import StageName
@@ -25,6 +26,11 @@ class Cards:
     async def put(self, card: Card) -> None:
         """Publish a card, replacing the last one of its pool or stage."""
         await self._bucket.put(_key(card), to_json(card))
+
+    async def standing(self, card: Card) -> Card | None:
+        """Return the card that stands where this one belongs, or None."""
+        entry = await self._bucket.get(_key(card))
+        return None if entry is None else _card(entry)
 
     async def remove_pool(self, pool: str) -> None:
         """Withdraw a pool's card: its model is not served any more."""
@@ -49,6 +55,13 @@ class Cards:
 
         async with self._bucket.watch("") as entries:
             yield cards(entries)
+
+
+def same_offer(one: Card, other: Card) -> bool:
+    """Whether two cards say the same to clients; when a model was stored, each replica knows for its own copy."""
+    if isinstance(one, ModelCard) and isinstance(other, ModelCard):
+        return replace(one, created=other.created) == other
+    return one == other
 
 
 def _key(card: Card) -> str:

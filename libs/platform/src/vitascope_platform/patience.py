@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -27,6 +28,11 @@ class Patience:
         self._clock = clock
         self._limit_s = limit_s
         self._pause_s = pause_s
+        self._given_up = asyncio.Event()
+
+    def give_up(self) -> None:
+        """Raise the outages that are being ridden out, and every later one, at once: the process has no time left."""
+        self._given_up.set()
 
     async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return what ``call`` returns. It must be safe to repeat: the outcome of a failed call is unknown.
@@ -40,11 +46,20 @@ class Patience:
                 return await call()
             except Outage as error:
                 left = start + self._limit_s - self._clock.monotonic()
-                if left <= 0:
+                if left <= 0 or self._given_up.is_set():
                     raise
                 log.warning("waiting for an outage to end", extra={"error": str(error)})
-                await self._clock.sleep(min(pause, left))
+                await self._sleep(min(pause, left))
                 pause = min(pause * 2, 5.0)
+
+    async def _sleep(self, seconds: float) -> None:
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._given_up.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
 
 class PatientStore:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vitascope_core.ports import Bus, Clock, ObjectStore
 from vitascope_platform.cards import Cards
 from vitascope_platform.jobs import JobStore
+from vitascope_platform.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Platform:
         frames: Intermediate objects of running jobs.
         results: Finished files.
         result_prefix: Put before every key in ``results``; "" or ending with a slash.
+        patience: How the stores ride out outages, if they do: given up with the rest when the process must end.
     """
 
     bus: Bus
@@ -26,3 +28,4 @@ class Platform:
     results: ObjectStore
     clock: Clock
     result_prefix: str = ""
+    patience: Patience | None = None

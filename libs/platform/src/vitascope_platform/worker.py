@@ -77,7 +77,7 @@ class Worker:
         self._handler = handler
         self._platform = platform
         self._settings = settings
-        self._patience = Patience(platform.clock, settings.outage_s)
+        self._patience = platform.patience or Patience(platform.clock, settings.outage_s)
         self._runs = Runs(platform, self._patience, settings)
         self._room = Room()
         self._leases: set[Lease] = set()
@@ -138,6 +138,7 @@ class Worker:
     async def _drain(self, running: set[asyncio.Task[None]]) -> None:
         if running and self._fatal is not None and not self._fatal.done():
             await asyncio.wait(running, timeout=self._settings.grace_s)
+        self._patience.give_up()
         for lease in tuple(self._leases):
             lease.control.stop(StopReason.SHUTDOWN)
         if running and self._fatal is not None:

@@ -107,6 +107,7 @@ async def running(folder: Path, stages: Stages, settings: NodeSettings) -> Async
             frames=PatientStore(LocalStore(folder / "frames"), patience),
             results=PatientStore(LocalStore(folder / "results", durable=True), patience),
             clock=clock,
+            patience=patience,
         )
         await _publish_cards(platform.cards, stages)
         # Whoever worked on them is gone, or the folder's lock would not be ours.

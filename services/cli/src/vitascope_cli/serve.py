@@ -10,24 +10,19 @@ import socket
 import sys
 from collections.abc import Iterator
 
-import uvicorn
-
 from vitascope_cli.errors import OK, CommandFailed
 from vitascope_cli.model import loaded
 from vitascope_cli.node import Node, NodeSettings, running
 from vitascope_cli.state_folder import default_folder, locked
 from vitascope_core.card import Mode, ModelCard
 from vitascope_gateway.app import create_app
+from vitascope_gateway.server import bound, serve_http
+from vitascope_platform.health import PortTaken
 
 PROMPT = "A curious raccoon"
 
-
-class _Server(uvicorn.Server):
-    """A server whose signals are ours: it stops taking requests, then the workers finish."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+REQUESTS_END_S = 5.0
+"""Time that requests under way get at shutdown."""
 
 
 async def serve(options: argparse.Namespace, settings: NodeSettings) -> int:
@@ -53,40 +48,32 @@ async def _serve_http(node: Node, card: ModelCard, listener: socket.socket, stop
         settings=node.settings.gateway,
         clock=node.platform.clock,
     )
-    server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+    ending = asyncio.Event()
+    serving = asyncio.create_task(
+        serve_http(app, listener, ending, lambda: _print_banner(card, listener), REQUESTS_END_S)
     )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
     failing = asyncio.create_task(node.failure())
     try:
-        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.01)
-        _print_banner(card, listener)
         await asyncio.wait([serving, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            failing.result()
     finally:
-        server.should_exit = True
+        ending.set()
+        failing.cancel()
         stopping.cancel()
-        await asyncio.gather(serving, stopping, return_exceptions=True)
-    if failing.done():
-        failing.result()
-    failing.cancel()
-    await asyncio.gather(failing, return_exceptions=True)
+        await asyncio.gather(serving, stopping, failing, return_exceptions=True)
+    serving.result()
 
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """Take the port before the model is loaded: who finds it taken should not have waited for that."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise CommandFailed(
-                f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
-            ) from error
-        yield listener
+    try:
+        with bound(host, port) as listener:
+            yield listener
+    except PortTaken as error:
+        raise CommandFailed(f"{error}; choose another with --port") from error
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -1,0 +1,44 @@
+"""The gateway as a service: what it refuses, and that importing it does nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vitascope_gateway.main import main
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in list(os.environ):
+        if name.startswith("VITASCOPE_"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("VITASCOPE_GATEWAY_PUBLIC_BASE_URL", "media.example.org")
+
+    with pytest.raises(SystemExit, match="2"):
+        main()
+
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "vitascope-gateway: error: VITASCOPE_GATEWAY_PUBLIC_BASE_URL: public_base_url must be an http or https URL"
+    )
+    assert told.count("\n") == 1
+
+
+def test_importing_the_main_module_reads_and_starts_nothing() -> None:
+    # A variable that no service takes: whoever read the environment would refuse it.
+    code = (
+        "import sys, threading, vitascope_gateway.main;"
+        "assert not {'torch', 'diffusers'} & set(sys.modules), 'torch';"
+        "assert threading.active_count() == 1, threading.enumerate()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "VITASCOPE_WORKER_X": "1"})
