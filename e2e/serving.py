@@ -23,7 +23,55 @@ from vitascope_frames.testcard import read_number
 ADDRESS = re.compile(r"on (http://\S+)")
 
 
-class Server:
+class Api:
+    """A gateway, wherever it runs."""
+
+    url = ""
+
+    @property
+    def openai(self) -> OpenAI:
+        """The official client, as any user would make it."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=60)
+
+    def make(self, **fields: Any) -> str:
+        """Start a video and return its id."""
+        answer = httpx.post(f"{self.url}/v1/videos", json={"prompt": "a cat", **fields}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def until(self, video: str, *states: str) -> dict[str, Any]:
+        """Return the video as soon as it is in one of ``states`` (default: ended)."""
+        wanted = states or ("completed", "failed")
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            found: dict[str, Any] = self.get(f"/v1/videos/{video}").json()
+            if found.get("status") in wanted:
+                return found
+            time.sleep(0.02)
+        raise TimeoutError(f"{video} is {found}")
+
+    def until_progress(self, video: str, percent: int) -> dict[str, Any]:
+        """Return the video as soon as it is at least so far."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            found: dict[str, Any] = self.get(f"/v1/videos/{video}").json()
+            if found["progress"] >= percent:
+                return found
+            time.sleep(0.01)
+        raise TimeoutError(f"{video} is {found}")
+
+
+class Gateway(Api):
+    """A gateway that is reached at ``url``."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+class Server(Api):
     """`vitascope serve` with the given flags on a free port; started on entry, ended on exit.
 
     Every wait is for an event of the server's; the bounds only end a test that would hang.
@@ -35,7 +83,6 @@ class Server:
         self.state = state
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
-        self.url = ""
 
     def __enter__(self) -> Self:
         self.start()
@@ -82,41 +129,6 @@ class Server:
         if self.process.poll() is None:
             self.process.terminate()
         return self.process.wait(60)
-
-    @property
-    def openai(self) -> OpenAI:
-        """The official client, as any user would make it."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0)
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=60)
-
-    def make(self, **fields: Any) -> str:
-        """Start a video and return its id."""
-        answer = httpx.post(f"{self.url}/v1/videos", json={"prompt": "a cat", **fields}, timeout=60)
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["id"])
-
-    def until(self, video: str, *states: str) -> dict[str, Any]:
-        """Return the video as soon as it is in one of ``states`` (default: ended)."""
-        wanted = states or ("completed", "failed")
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            found: dict[str, Any] = self.get(f"/v1/videos/{video}").json()
-            if found.get("status") in wanted:
-                return found
-            time.sleep(0.02)
-        raise TimeoutError(f"{video} is {found}")
-
-    def until_progress(self, video: str, percent: int) -> dict[str, Any]:
-        """Return the video as soon as it is at least so far."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            found: dict[str, Any] = self.get(f"/v1/videos/{video}").json()
-            if found["progress"] >= percent:
-                return found
-            time.sleep(0.01)
-        raise TimeoutError(f"{video} is {found}")
 
     def files(self, store: str) -> list[str]:
         """Return the objects in a store's folder."""

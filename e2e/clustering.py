@@ -1,0 +1,42 @@
+"""Clusters for tests, and what is read off their processes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+
+from tools.cluster.cluster import Program
+from tools.cluster.process import ServiceProcess
+
+INVERTER = "inverter"
+INVERTED = {"enable_upscaling": True, "upscaling_scale": 1}
+"""Request fields that send a job through the inverter."""
+
+
+def inverter(replicas: int = 1, delay_s: float = 0.0, **env: str) -> Program:
+    """Return the inverter as a service of a cluster."""
+    paths = {"PYTHONPATH": str(Path(__file__).parent)}
+    return Program("inverter_service", replicas, {**paths, "VITASCOPE_INVERTER_DELAY_S": str(delay_s), **env})
+
+
+def metric(process: ServiceProcess, name: str, **labels: str) -> float:
+    """Return a sample of a process's metrics, 0 if it has none."""
+    text = httpx.get(f"{process.health_url}/metrics", timeout=30).text
+    for line in text.splitlines():
+        match = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+        if match and all(f'{key}="{value}"' in (match[1] or "") for key, value in labels.items()):
+            return float(match[2])
+    return 0.0
+
+
+def tasks_done(process: ServiceProcess, stage: str) -> int:
+    """Return how many tasks of a stage a process has finished."""
+    return int(metric(process, "vitascope_stage_tasks_total", stage=stage, outcome="done"))
+
+
+def peak_bytes(process: ServiceProcess) -> int:
+    """Return the most memory that a process has held."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
