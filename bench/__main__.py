@@ -1,18 +1,27 @@
-"""``make bench``."""
+"""``make bench``: all measurements, or those named on the command line."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 
-from bench import overlap, submit
+from bench import hop, known, latency, overlap, submit
+
+MEASUREMENTS = {
+    "submit": submit.measure,
+    "known": known.measure,
+    "overlap": overlap.measure,
+    "hop": hop.measure,
+    "latency": latency.measure,
+}
 
 
-def main() -> None:
-    for name, measure in (("submit", submit.measure), ("decode overlap", overlap.measure)):
-        print(f"{name}")
-        for line in asyncio.run(measure()):
-            print(f"  {line}")
+def main(names: list[str]) -> None:
+    for name in names or MEASUREMENTS:
+        print(name)
+        for line in asyncio.run(MEASUREMENTS[name]()):
+            print(f"  {line}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -21,6 +21,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from vitascope_core.job import DenoiseSpec, JobKind, JobSpec, OutputSpec
 from vitascope_core.plan import StageName
 from vitascope_core.task import Task
 from vitascope_frames.testcard import testcard_card
@@ -60,23 +61,36 @@ async def bare(file: SqliteFile | None) -> AsyncIterator[FastAPI]:
 
 
 @contextlib.asynccontextmanager
-async def gateway(file: SqliteFile | None) -> AsyncIterator[FastAPI]:
-    """The gateway without workers; jobs in memory, or in a database whose commits wait for the disk."""
+async def gateway(file: SqliteFile | None, known: int) -> AsyncIterator[FastAPI]:
+    """The gateway without workers; jobs in memory, or in a database whose commits wait for the disk.
+
+    Args:
+        file: The database, or None.
+        known: Unfinished jobs that there are already; their ids are ``video_`` and their number in 32 hex digits.
+    """
     clock = SystemClock()
     bucket = file.bucket("jobs") if file else MemoryKeyValue()
-    cards = Cards(MemoryKeyValue())
+    cards, store, jobs = Cards(MemoryKeyValue()), MemoryStore(), JobStore(bucket)
     await cards.put(testcard_card("testcard"))
-    store = MemoryStore()
-    platform = Platform(MemoryBus(clock), JobStore(bucket), cards, store, store, clock)
-    async with Board.follow(platform.jobs, cards) as board:
-        await board.wait_ready(10)
+    for number in range(known):
+        await jobs.create_spec(_known(number))
+    platform = Platform(MemoryBus(clock), jobs, cards, store, store, clock)
+    async with Board.follow(jobs, cards) as board:
+        await board.wait_ready(60)
         submission = Submission(board=board, platform=platform)
         yield create_app(
             board=board, submission=submission, results_store=store, settings=GatewaySettings(), clock=clock
         )
 
 
-def _serve(kind: str, ready: Connection) -> None:
+def _known(number: int) -> JobSpec:
+    denoise = DenoiseSpec("a cat", 256, 256, 4, seeds=(number,), num_frames=33)
+    name = f"video_{number:032x}"
+    output = OutputSpec("mp4", 50)
+    return JobSpec(name, JobKind.VIDEO, "testcard", "testcard", number, 2**52, denoise, (33,), output)
+
+
+def _serve(kind: str, known: int, ready: Connection) -> None:
     async def run(app: FastAPI) -> None:
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
         serving = asyncio.create_task(server.serve())
@@ -91,36 +105,44 @@ def _serve(kind: str, ready: Connection) -> None:
             if kind.endswith("disk"):
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 file = stack.enter_context(SqliteFile(Path(folder) / "jobs.db"))
-            async with bare(file) if kind.startswith("bare") else gateway(file) as app:
+            async with bare(file) if kind.startswith("bare") else gateway(file, known) as app:
                 await run(app)
 
     asyncio.run(main())
 
 
 @contextlib.contextmanager
-def served(kind: str) -> Iterator[Callable[[], float]]:
-    """Start a server and yield a function that submits once and returns the seconds it took."""
+def served_app(kind: str, known: int = 0) -> Iterator[int]:
+    """Serve an application in a process of its own and yield its port."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(kind, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(kind, known, theirs), daemon=True)
     process.start()
-    connection = http.client.HTTPConnection("127.0.0.1", ours.recv())
-
-    def submit() -> float:
-        begun = time.perf_counter()
-        connection.request("POST", "/v1/videos", BODY, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{kind}: HTTP {answer.status}")
-        return time.perf_counter() - begun
-
+    theirs.close()
     try:
-        yield submit
+        yield ours.recv()
     finally:
-        connection.close()
         process.terminate()
         process.join()
+
+
+@contextlib.contextmanager
+def served(kind: str) -> Iterator[Callable[[], float]]:
+    """Start a server and yield a function that submits once and returns the seconds it took."""
+    with served_app(kind) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+
+        def submit() -> float:
+            begun = time.perf_counter()
+            connection.request("POST", "/v1/videos", BODY, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{kind}: HTTP {answer.status}")
+            return time.perf_counter() - begun
+
+        yield submit
+        connection.close()
 
 
 async def measure() -> list[str]:
