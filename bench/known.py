@@ -14,7 +14,7 @@ ROUNDS = 1000
 
 @contextlib.contextmanager
 def _asking(known: int) -> Iterator[Callable[[str, str, bytes | None], bytes]]:
-    with served_app("gateway", known) as port:
+    with served_app("gateway", "memory", known) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
 
         def ask(method: str, path: str, body: bytes | None = None) -> bytes:

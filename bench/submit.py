@@ -21,20 +21,26 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from tools.cluster.nats_server import nats_server
 from vitascope_core.job import DenoiseSpec, JobKind, JobSpec, OutputSpec
 from vitascope_core.plan import StageName
+from vitascope_core.ports import Bus, KeyValue
 from vitascope_core.task import Task
 from vitascope_frames.testcard import testcard_card
 from vitascope_gateway.app import create_app
 from vitascope_gateway.board import Board
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_gateway.submission import Submission
+from vitascope_platform.bootstrap_nats import Layout, bootstrap_nats
 from vitascope_platform.bus_memory import MemoryBus
+from vitascope_platform.bus_nats import NatsBus
 from vitascope_platform.cards import Cards
 from vitascope_platform.clock import SystemClock
 from vitascope_platform.jobs import JobStore
 from vitascope_platform.kv_memory import MemoryKeyValue
+from vitascope_platform.kv_nats import NatsKeyValue
 from vitascope_platform.kv_sqlite import SqliteFile
+from vitascope_platform.nats_connection import NatsSettings, nats_connected
 from vitascope_platform.platform import Platform
 from vitascope_platform.records import to_bytes
 from vitascope_platform.store_memory import MemoryStore
@@ -44,43 +50,61 @@ BODY = json.dumps({"prompt": "a cat", "seconds": "2"}).encode()
 
 
 @contextlib.asynccontextmanager
-async def bare(file: SqliteFile | None) -> AsyncIterator[FastAPI]:
-    """A route that publishes one task and answers; with a file, the publish waits for the disk as a broker's does."""
-    app, bus = FastAPI(), MemoryBus(SystemClock())
-    bucket = file.bucket("tasks") if file else None
+async def parts(medium: str) -> AsyncIterator[tuple[Bus, KeyValue]]:
+    """Yield the bus and the jobs bucket of a medium.
 
-    @app.post("/v1/videos")
-    async def create(body: dict[str, Any]) -> dict[str, Any]:
-        task = Task(f"video_{time.time_ns()}", StageName.DENOISE, "testcard")
-        if bucket is not None:
-            await bucket.put(task.job_id, to_bytes(task))
-        await bus.publish(task)
-        return {"id": task.job_id, "prompt": body["prompt"]}
-
-    yield app
+    Args:
+        medium: "memory"; "disk" for a database whose commits wait for the disk; or the URL of a NATS server.
+    """
+    clock = SystemClock()
+    if medium == "memory":
+        yield MemoryBus(clock), MemoryKeyValue()
+    elif medium == "disk":
+        with tempfile.TemporaryDirectory() as folder, SqliteFile(Path(folder) / "jobs.db") as file:
+            yield MemoryBus(clock), file.bucket("jobs")
+    else:
+        async with nats_connected(NatsSettings(url=medium), "bench") as connection:
+            yield NatsBus(connection), NatsKeyValue(connection, "jobs")
 
 
 @contextlib.asynccontextmanager
-async def gateway(file: SqliteFile | None, known: int) -> AsyncIterator[FastAPI]:
-    """The gateway without workers; jobs in memory, or in a database whose commits wait for the disk.
+async def bare(medium: str) -> AsyncIterator[FastAPI]:
+    """A route that publishes one task, as lasting as the medium makes it, and answers."""
+    app = FastAPI()
+    async with parts(medium) as (bus, bucket):
+
+        @app.post("/v1/videos")
+        async def create(body: dict[str, Any]) -> dict[str, Any]:
+            task = Task(f"video_{time.time_ns()}", StageName.DENOISE, "testcard")
+            if medium == "disk":
+                await bucket.put(f"task.{task.job_id}", to_bytes(task))  # what a broker does in publishing
+            await bus.publish(task)
+            return {"id": task.job_id, "prompt": body["prompt"]}
+
+        yield app
+
+
+@contextlib.asynccontextmanager
+async def gateway(medium: str, known: int) -> AsyncIterator[FastAPI]:
+    """The gateway without workers.
 
     Args:
-        file: The database, or None.
+        medium: See `parts`.
         known: Unfinished jobs that there are already; their ids are ``video_`` and their number in 32 hex digits.
     """
-    clock = SystemClock()
-    bucket = file.bucket("jobs") if file else MemoryKeyValue()
-    cards, store, jobs = Cards(MemoryKeyValue()), MemoryStore(), JobStore(bucket)
+    clock, cards, store = SystemClock(), Cards(MemoryKeyValue()), MemoryStore()
     await cards.put(testcard_card("testcard"))
-    for number in range(known):
-        await jobs.create_spec(_known(number))
-    platform = Platform(MemoryBus(clock), jobs, cards, store, store, clock)
-    async with Board.follow(jobs, cards) as board:
-        await board.wait_ready(60)
-        submission = Submission(board=board, platform=platform)
-        yield create_app(
-            board=board, submission=submission, results_store=store, settings=GatewaySettings(), clock=clock
-        )
+    async with parts(medium) as (bus, bucket):
+        jobs = JobStore(bucket)
+        for number in range(known):
+            await jobs.create_spec(_known(number))
+        platform = Platform(bus, jobs, cards, store, store, clock)
+        async with Board.follow(jobs, cards) as board:
+            await board.wait_ready(60)
+            submission = Submission(board=board, platform=platform)
+            yield create_app(
+                board=board, submission=submission, results_store=store, settings=GatewaySettings(), clock=clock
+            )
 
 
 def _known(number: int) -> JobSpec:
@@ -90,33 +114,25 @@ def _known(number: int) -> JobSpec:
     return JobSpec(name, JobKind.VIDEO, "testcard", "testcard", number, 2**52, denoise, (33,), output)
 
 
-def _serve(kind: str, known: int, ready: Connection) -> None:
-    async def run(app: FastAPI) -> None:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-        serving = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.01)
-        ready.send(server.servers[0].sockets[0].getsockname()[1])
-        await serving
-
+def _serve(kind: str, medium: str, known: int, ready: Connection) -> None:
     async def main() -> None:
-        with contextlib.ExitStack() as stack:
-            file = None
-            if kind.endswith("disk"):
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                file = stack.enter_context(SqliteFile(Path(folder) / "jobs.db"))
-            async with bare(file) if kind.startswith("bare") else gateway(file, known) as app:
-                await run(app)
+        async with bare(medium) if kind == "bare" else gateway(medium, known) as app:
+            server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+            serving = asyncio.create_task(server.serve())
+            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            ready.send(server.servers[0].sockets[0].getsockname()[1])
+            await serving
 
     asyncio.run(main())
 
 
 @contextlib.contextmanager
-def served_app(kind: str, known: int = 0) -> Iterator[int]:
+def served_app(kind: str, medium: str, known: int = 0) -> Iterator[int]:
     """Serve an application in a process of its own and yield its port."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(kind, known, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(kind, medium, known, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -127,9 +143,9 @@ def served_app(kind: str, known: int = 0) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def served(kind: str) -> Iterator[Callable[[], float]]:
+def served(kind: str, medium: str) -> Iterator[Callable[[], float]]:
     """Start a server and yield a function that submits once and returns the seconds it took."""
-    with served_app(kind) as port:
+    with served_app(kind, medium) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
 
         def submit() -> float:
@@ -145,22 +161,25 @@ def served(kind: str) -> Iterator[Callable[[], float]]:
         connection.close()
 
 
-async def measure() -> list[str]:
-    """Return the lines of the report."""
-    kinds = ("bare", "gateway", "bare disk", "gateway disk")
-    with contextlib.ExitStack() as stack:
-        submits = {kind: stack.enter_context(served(kind)) for kind in kinds}
-        times: dict[str, list[float]] = {kind: [] for kind in kinds}
+def _compared(name: str, medium: str) -> str:
+    times: dict[str, list[float]] = {"bare": [], "gateway": []}
+    with served("bare", medium) as plain, served("gateway", medium) as ours:
         for number in range(WARM_UP + ROUNDS):
-            for kind, submit in submits.items():
+            for kind, submit in (("bare", plain), ("gateway", ours)):
                 seconds = submit()
                 if number >= WARM_UP:
                     times[kind].append(seconds)
     middle = {kind: statistics.median(values) for kind, values in times.items()}
+    figures = f"bare {middle['bare'] * 1e3:.2f} ms, gateway {middle['gateway'] * 1e3:.2f} ms at p50"
+    return f"{name:18} {figures}   ratio {middle['gateway'] / middle['bare']:.2f} (budget 2)"
 
-    def line(what: str, kind: str) -> str:
-        plain, ours = middle[f"bare{kind}"], middle[f"gateway{kind}"]
-        figures = f"bare {plain * 1e3:.2f} ms, gateway {ours * 1e3:.2f} ms at p50"
-        return f"{what:18} {figures}   ratio {ours / plain:.2f} (budget 2)"
 
-    return [line("in memory", ""), line("committed to disk", " disk")]
+async def measure() -> list[str]:
+    """Return the lines of the report."""
+    lines = [_compared("in memory", "memory"), _compared("committed to disk", "disk")]
+    with tempfile.TemporaryDirectory() as folder, nats_server(Path(folder)) as broker:
+        async with nats_connected(NatsSettings(url=broker.url), "bench") as connection:
+            await bootstrap_nats(connection, Layout(pools=("testcard",)))
+        # In a thread: the servers are children, and this loop has nothing to do meanwhile.
+        lines.append(await asyncio.to_thread(_compared, "NATS, synced", broker.url))
+    return lines

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -261,11 +260,3 @@ def test_every_core_error_survives_the_crossing(error):
     assert type(again) is type(error)
     assert (str(again), again.code) == (str(error), error.code)
     assert getattr(again, "field", None) == getattr(error, "field", None)
-
-
-def test_modules_are_small_and_keep_to_their_layers():
-    source = Path(sys.modules[ChildEngine.__module__].__file__).parent
-    for module in source.glob("*.py"):
-        text = module.read_text()
-        assert "vitascope_platform" not in text
-        assert len(text.splitlines()) <= 300, module.name

@@ -67,7 +67,10 @@ class Delivery(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How full a queue is."""
+    """How full a queue is.
+
+    A task whose ack wait has passed may still count as in flight until it is handed out again.
+    """
 
     waiting: int
     in_flight: int
