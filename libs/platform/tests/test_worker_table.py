@@ -198,6 +198,17 @@ async def test_an_attempt_counts_as_a_crash_without_progress(
     assert (source.attempt, source.crashes) == (before.attempt + 1, crashes)
 
 
+async def test_the_time_in_the_queue_ends_with_the_first_attempt(denoise: StageBench) -> None:
+    started_ms = denoise.spec.created_ms + 5000
+    await denoise.accepted(SourceRecord(1, "o", SourceState.FAILED, started_ms=started_ms))
+    await denoise.clock.advance(60)
+    await denoise.settle()
+
+    source = await denoise.source()
+    assert source is not None
+    assert (source.attempt, source.started_ms) == (2, started_ms)
+
+
 async def test_three_crashes_in_a_row_end_the_job(denoise: StageBench) -> None:
     await denoise.accepted()
     denoise.handler.before = raises(EngineCrashed("killed by signal 9"))

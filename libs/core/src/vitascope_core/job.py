@@ -136,7 +136,7 @@ class SourceRecord:
         chunks: Number of chunks of each output, once decoded.
         crashes: Attempts in a row that ended without hand-back and without progress.
         best_chunks: The most chunks that any earlier attempt recorded: what counts as progress.
-        started_ms: When the attempt was claimed, wall-clock milliseconds, for people only.
+        started_ms: When the job's first attempt was claimed, wall-clock milliseconds, for people only.
         seconds: Time that the attempt took, once decoded.
         error: What ended this attempt, or the last one that failed.
     """

@@ -33,7 +33,7 @@ def next_attempt(before: SourceRecord | None, recorded_chunks: int, token: str, 
         owner=token,
         crashes=crashes,
         best_chunks=max(before.best_chunks, recorded_chunks),
-        started_ms=now_ms,
+        started_ms=before.started_ms,
         error=before.error,
     )
 
