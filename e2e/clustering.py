@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import httpx
+from serving import Gateway
 
-from tools.cluster.cluster import Program
+from tools.cluster.cluster import Cluster, Program
 from tools.cluster.process import ServiceProcess
 
 INVERTER = "inverter"
@@ -15,10 +16,23 @@ INVERTED = {"enable_upscaling": True, "upscaling_scale": 1}
 """Request fields that send a job through the inverter."""
 
 
+class ClusterGateway(Gateway):
+    """The first gateway of a cluster, with a look into its store."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster.gateways[0])
+        self._cluster = cluster
+
+    def files(self, store: str) -> list[str]:
+        """Return the objects in a bucket: "frames" or "results"."""
+        found = self._cluster.s3.client().list_objects(f"vitascope-{store}", recursive=True)
+        return sorted(str(item.object_name) for item in found)
+
+
 def inverter(replicas: int = 1, delay_s: float = 0.0, **env: str) -> Program:
     """Return the inverter as a service of a cluster."""
     paths = {"PYTHONPATH": str(Path(__file__).parent)}
-    return Program("inverter_service", replicas, {**paths, "VITASCOPE_INVERTER_DELAY_S": str(delay_s), **env})
+    return Program("inverter_service", replicas, {**paths, "VITASCOPE_INVERTER_DELAY_S": str(delay_s), **env}, "upscale")
 
 
 def metric(process: ServiceProcess, name: str, **labels: str) -> float:
