@@ -6,10 +6,14 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from clustering import metric
 from serving import Api
 
 from tools.cluster.cluster import Cluster
+from vitascope_core.job import EndState, JobEnd, new_token
 from vitascope_platform.bus_nats import NatsBus
+from vitascope_platform.jobs import JobStore
+from vitascope_platform.kv_nats import NatsKeyValue
 from vitascope_platform.nats_connection import NatsSettings, nats_connected
 
 FRAMES, RESULTS = "vitascope-frames", "vitascope-results"
@@ -52,6 +56,24 @@ def until_tidy(cluster: Cluster, jobs: Iterable[str], timeout_s: float = 60.0) -
             return
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
+
+
+def until_idle(cluster: Cluster, service: str, stage: str, timeout_s: float = 60.0) -> None:
+    """Wait until no process of a service has work."""
+    deadline = time.monotonic() + timeout_s
+    for process in cluster.processes(service):
+        while metric(process, "vitascope_stage_tasks_in_flight", stage=stage) > 0:
+            assert time.monotonic() < deadline, process.tail()
+            time.sleep(0.05)
+
+
+async def cancelled(cluster: Cluster, video: str) -> JobEnd:
+    """Cancel a job as a gateway does and return the end that stands."""
+    async with nats_connected(NatsSettings(url=cluster.nats.url), "test") as connection:
+        end = JobEnd(EndState.CANCELLED, new_token(), time.time_ns() // 1_000_000, "cancelled")
+        standing = await JobStore(NatsKeyValue(connection, "jobs")).create_end(video, end)
+        await NatsBus(connection, ack_wait_s=0).purge(video)
+        return standing
 
 
 def content(api: Api, video: str) -> bytes:

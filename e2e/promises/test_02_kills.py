@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from aftermath import SHORT, content, result_tokens, until_tidy
 from clustering import INVERTED, INVERTER, inverter
-from serving import Gateway
+from serving import Gateway, decode
 
 from tools.cluster.cluster import DENOISER, UPLOADER, Cluster
+from vitascope_frames.testcard import read_number
 from vitascope_platform.faults import FaultPoint
 
 VIDEO = {"num_frames": 12, "chunk_frames": 4, "seed": 3, **INVERTED}
@@ -34,7 +35,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         gateway = Gateway(cluster.gateways[0])
         video = gateway.make(**VIDEO)
         assert gateway.until(video)["status"] == "completed"
-        yield Scene(cluster, content(gateway, video))
+        data = content(gateway, video)
+        assert [read_number(255 - frame) for frame in decode(data)] == list(range(12))
+        yield Scene(cluster, data)
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,15 @@ class ServiceProcess:
         self._paused = False
         self._api_port = 0
 
-    def start(self) -> None:
-        """Start, or start again; a gateway that was started before keeps its port."""
+    def start(self, extra: Mapping[str, str] | None = None) -> None:
+        """Start, or start again; a gateway that was started before keeps its port.
+
+        Variables in ``extra`` are those of this start alone, and win.
+        """
         if self.alive:
             return
         self._begun, self._paused = len(self.lines), False
-        env = dict(self._env)
+        env = {**self._env, **(extra or {})}
         if self._api_port:
             env["VITASCOPE_GATEWAY_PORT"] = str(self._api_port)
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the services in order.
@@ -126,6 +129,19 @@ class ServiceProcess:
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"{self.name} is not ready after {timeout_s:g} s: {why}\n{self.tail()}")
             time.sleep(POLL_S)
+
+    def wait_end(self, timeout_s: float) -> int:
+        """Wait for the end of a process that ends by itself, and return its exit code.
+
+        Raises:
+            ServiceFailed: It still runs.
+        """
+        try:
+            code = self._started.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise ServiceFailed(f"{self.name} still runs after {timeout_s:g} s:\n{self.tail()}") from error
+        self._join()
+        return code
 
     def kill(self) -> None:
         """End it as the kernel would: nothing is tidied up."""

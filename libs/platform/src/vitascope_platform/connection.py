@@ -15,6 +15,7 @@ from vitascope_platform.bus_nats import NatsBus
 from vitascope_platform.cards import Cards
 from vitascope_platform.clock import SystemClock
 from vitascope_platform.environment import ServiceSettings
+from vitascope_platform.faults import Faults
 from vitascope_platform.health import Check
 from vitascope_platform.jobs import JobStore
 from vitascope_platform.kv_nats import NatsKeyValue
@@ -92,6 +93,7 @@ async def connected(
                 clock=clock,
                 result_prefix=settings.s3.result_prefix,
                 patience=patience,
+                faults=Faults(settings.fault),
             )
             yield Connection(
                 platform, buckets["workers"], lambda: None if nats.connected else "the broker is not connected"

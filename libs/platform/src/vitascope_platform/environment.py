@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from vitascope_core.errors import InvalidSettings
+from vitascope_platform.faults import FaultSettings
 from vitascope_platform.logs import LogFormat
 from vitascope_platform.nats_connection import NatsSettings
 from vitascope_platform.s3_settings import S3Settings
@@ -67,6 +68,7 @@ class ServiceSettings:
     nats: NatsSettings = field(default_factory=NatsSettings)
     s3: S3Settings = field(default_factory=S3Settings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
+    fault: FaultSettings = field(default_factory=FaultSettings)
 
 
 S = TypeVar("S", bound=ServiceSettings)

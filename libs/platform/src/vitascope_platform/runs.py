@@ -16,6 +16,7 @@ from vitascope_core.handling import ChunkHandler, UploadHandler, Work
 from vitascope_core.job import ChunkRecord, EndState, FileRecord, JobEnd, JobSpec, SourceRecord, Usage
 from vitascope_core.task import Queue, successor
 from vitascope_platform.control import StopReason, TaskControl
+from vitascope_platform.faults import FaultPoint
 from vitascope_platform.lease import Lease
 from vitascope_platform.parts import ordered_parts
 from vitascope_platform.patience import Patience
@@ -44,6 +45,7 @@ class Runs:
         counts: Counter[int] = Counter()
         async with aclosing(handler.chunks(work)) as made:  # type: ignore[type-var]
             async for record in made:
+                self.platform.faults.reach(FaultPoint.BEFORE_RECORD)
                 # Between the look and the record the job may still end: what then stays is deleted with the job.
                 await self.patience(lease.check)
                 if control.stopped:
@@ -51,12 +53,14 @@ class Runs:
                     raise Stopped(control.reason)
                 await self._announce(work.spec, record, control)
                 counts[record.output] += 1
+                self.platform.faults.reach(FaultPoint.AFTER_FIRST_CHUNK)
         return counts
 
     async def _announce(self, spec: JobSpec, record: ChunkRecord, control: TaskControl) -> None:
         await self.patience(lambda: self.platform.jobs.put_chunk(spec.id, record))
         CHUNKS.labels(record.stage).inc()
         CHUNK_BYTES.labels(record.stage).inc(record.size)
+        self.platform.faults.reach(FaultPoint.BEFORE_PUBLISH)
         following = successor(spec, record)
         if following is None:
             return
@@ -106,12 +110,14 @@ class Runs:
         end = self._completed(work, files, records, found.record if found else None, started)
         # Before the end: whoever sees a completed job finds the manifest that can bring it back.
         await handler.finish(work, end)
+        self.platform.faults.reach(FaultPoint.BEFORE_END)
         standing = await self.patience(lambda: jobs.create_end(spec.id, end))
         if standing.token == work.token:
             JOBS_ENDED.labels(spec.kind, end.state).inc()
         else:
             log.info("another end stands", extra={**work.task.log_fields, "state": str(standing.state)})
             await handler.discard(spec.id, work.token)
+        self.platform.faults.reach(FaultPoint.BEFORE_CLEANUP)
         await self.clear(spec.id)
 
     def _completed(

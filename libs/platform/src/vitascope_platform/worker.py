@@ -28,6 +28,7 @@ from vitascope_core.ports import Delivery
 from vitascope_core.task import Queue, Task
 from vitascope_platform.attempts import next_attempt
 from vitascope_platform.control import StopReason
+from vitascope_platform.faults import FaultPoint
 from vitascope_platform.lease import Lease
 from vitascope_platform.patience import Patience
 from vitascope_platform.platform import Platform
@@ -259,6 +260,7 @@ class Worker:
         else:
             self._unexpected = 0
             _count(task, "done")
+            self._platform.faults.reach(FaultPoint.BEFORE_ACK)
             await self._patience(delivery.ack)
         finally:
             self._leases.discard(lease)
