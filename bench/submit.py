@@ -93,6 +93,7 @@ async def gateway(medium: str, known: int) -> AsyncIterator[FastAPI]:
         known: Unfinished jobs that there are already; their ids are ``video_`` and their number in 32 hex digits.
     """
     clock, cards, store = SystemClock(), Cards(MemoryKeyValue()), MemoryStore()
+    settings = GatewaySettings(max_queued=1_000_000)  # nobody works on them
     await cards.put(testcard_card("testcard"))
     async with parts(medium) as (bus, bucket):
         jobs = JobStore(bucket)
@@ -101,10 +102,8 @@ async def gateway(medium: str, known: int) -> AsyncIterator[FastAPI]:
         platform = Platform(bus, jobs, cards, store, store, clock)
         async with Board.follow(jobs, cards) as board:
             await board.wait_ready(60)
-            submission = Submission(board=board, platform=platform)
-            yield create_app(
-                board=board, submission=submission, results_store=store, settings=GatewaySettings(), clock=clock
-            )
+            submission = Submission(board=board, platform=platform, max_queued=settings.max_queued)
+            yield create_app(board=board, submission=submission, results_store=store, settings=settings, clock=clock)
 
 
 def _known(number: int) -> JobSpec:

@@ -157,7 +157,7 @@ async def open_stack(
     async with Board.follow(jobs, shown, retry_s=0.01) as board:
         assert await board.wait_ready(5)
         platform = Platform(bus, jobs, shown, frames, results, clock)
-        submission = Submission(board=board, platform=platform)
+        submission = Submission(board=board, platform=platform, max_queued=chosen.max_queued)
         app = create_app(
             board=board, submission=submission, results_store=results, settings=chosen, clock=clock, links=links
         )

@@ -33,6 +33,7 @@ REDELIVERIES = Counter("vitascope_stage_redeliveries_total", "Tasks taken that h
 CHUNKS = Counter("vitascope_stage_chunks_total", "Chunks recorded.", ["stage"])
 CHUNK_BYTES = Counter("vitascope_stage_chunk_bytes_total", "Bytes of the chunks recorded.", ["stage"])
 JOBS_ENDED = Counter("vitascope_jobs_ended_total", "Jobs that this process ended.", ["kind", "state"])
+JOBS_REFUSED = Counter("vitascope_jobs_refused_total", "Jobs refused because their pool's queue was full.", ["pool"])
 BACKLOG_PAUSES = Counter(
     "vitascope_stage_backlog_pauses_total",
     "Times that a stage waited because those behind it were full.",

@@ -116,7 +116,7 @@ async def running(folder: Path, stages: Stages, settings: NodeSettings) -> Async
             log.warning("unfinished jobs queued again", extra={"jobs": len(revived.revived)})
         board = await stack.enter_async_context(Board.follow(platform.jobs, platform.cards))
         await board.wait_ready(timeout_s=60.0)
-        submission = Submission(board=board, platform=platform)
+        submission = Submission(board=board, platform=platform, max_queued=settings.gateway.max_queued)
         node = Node(platform, board, submission, settings)
         node.workers = [asyncio.create_task(work) for work in _work(node, stages)]
         try:

@@ -19,6 +19,7 @@ from vitascope_core.errors import InvalidRequest, ModelNotFound, ObjectMissing, 
 from vitascope_gateway.bodies import BadBody
 
 CLIENT_ERROR = "invalid_request_error"
+RATE_ERROR = "rate_limit_error"
 SERVER_ERROR = "server_error"
 NO_RETRY = {"x-should-retry": "false"}
 
@@ -39,6 +40,15 @@ class BodyTooLarge(VitascopeError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request body is larger than {limit} bytes")
+
+
+class QueueFull(VitascopeError):
+    """As many jobs wait for the model as may."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"{length} requests are waiting for this model already; nothing was accepted. Try again later")
 
 
 class RangeNotSatisfiable(VitascopeError):
@@ -104,6 +114,8 @@ def answer_to(error: VitascopeError, retry_after_s: int) -> ErrorAnswer:
             return ErrorAnswer(404, "The file is no longer available")
         case BodyTooLarge():
             return ErrorAnswer(413, text)
+        case QueueFull():
+            return ErrorAnswer(429, text, RATE_ERROR, code=error.code, headers={"retry-after": str(retry_after_s)})
         case RangeNotSatisfiable():
             return ErrorAnswer(416, text, headers={"content-range": f"bytes */{error.size}"})
         case GenerationFailed():

@@ -36,7 +36,7 @@ async def serve(service: Service, settings: GatewayServiceSettings) -> None:
             service.health.require(lambda: None if board.ready else "the job records are not followed yet")
             app = create_app(
                 board=board,
-                submission=Submission(board=board, platform=platform),
+                submission=Submission(board=board, platform=platform, max_queued=settings.gateway.max_queued),
                 results_store=platform.results,
                 settings=settings.gateway,
                 clock=platform.clock,

@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
 
+MAX_QUEUED = 1000
+"""Jobs that wait for one pool, unless told otherwise: at a minute each, most of a day for one replica."""
+
 
 class GatewaySettings(BaseSettings):
     """How the gateway treats requests. Environment: ``VITASCOPE_GATEWAY_*``."""
@@ -31,7 +34,9 @@ class GatewaySettings(BaseSettings):
     poll_after_ms: int = Field(default=1000, ge=50, le=60_000)
     """What the SDK's poll helpers are told to wait between two looks at an unfinished video, milliseconds."""
     retry_after_s: int = Field(default=2, ge=1, le=60)
-    """What clients are told to wait during an outage, seconds. The Node SDK ignores more than 60."""
+    """What clients are told to wait during an outage or at a full queue, seconds. The Node SDK ignores more than 60."""
+    max_queued: int = Field(default=MAX_QUEUED, ge=1)
+    """Jobs of one pool that wait or are denoised; further ones are refused."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose browser pages may call the API, separated by commas; * for all."""
 

@@ -10,6 +10,8 @@ from vitascope_core.job import JobEnd, JobSpec
 from vitascope_core.task import source_task
 from vitascope_gateway.board import Board
 from vitascope_gateway.ledger import created_ms_of
+from vitascope_gateway.queue_bound import QueueBound
+from vitascope_gateway.settings import MAX_QUEUED
 from vitascope_platform.patience import Patience
 from vitascope_platform.platform import Platform
 from vitascope_platform.removal import cancel_job, clear_job, forget_job
@@ -22,19 +24,31 @@ PATIENCE_S = 1.0
 
 
 class Submission:
-    """Takes jobs in and ends them on a client's word. Safe to run in any number of gateways at once."""
+    """Takes jobs in and ends them on a client's word. Safe to run in any number of gateways at once.
 
-    def __init__(self, *, board: Board, platform: Platform) -> None:
+    Args:
+        board: Where a deleted job is forgotten.
+        platform: What is written to.
+        max_queued: Jobs of one pool that may wait or be denoised.
+    """
+
+    def __init__(self, *, board: Board, platform: Platform, max_queued: int = MAX_QUEUED) -> None:
         self._board = board
         self._platform = platform
         self._patience = Patience(platform.clock, PATIENCE_S, pause_s=0.1)
+        self._bound = QueueBound(platform.bus, platform.clock, max_queued)
 
     async def submit(self, spec: JobSpec) -> None:
         """Accept a job: it is one once its spec is stored.
 
         Raises:
+            QueueFull: As many jobs of its pool wait as may; nothing is stored.
             BrokerUnavailable: The spec could not be stored. It may be there all the same; the job then runs unseen.
         """
+        async with self._bound.entered(source_task(spec).queue):
+            await self._accept(spec)
+
+    async def _accept(self, spec: JobSpec) -> None:
         spec = replace(spec, traceparent=trace_headers().get("traceparent", ""))
         # Both calls recognise their own first copy, so they may be repeated when the outcome is unknown.
         await self._patience(lambda: self._platform.jobs.create_spec(spec))
