@@ -126,3 +126,18 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = NatsSettings()
 
     assert (settings.servers, settings.prefix) == (["nats://a:1", "tls://b:2"], "blue")
+
+
+async def test_who_is_cancelled_while_an_answer_arrives_ends(nats: NatsConnection) -> None:
+    """Python 3.11's wait_for, which nats-py uses, loses such a cancel, and a heartbeat would then never end."""
+
+    async def beat() -> None:
+        while True:
+            await nats.call("INFO")
+
+    for number in range(200):
+        beating = asyncio.create_task(beat())
+        await asyncio.sleep(0.0005 + number * 0.00001)
+        beating.cancel()
+        await asyncio.wait({beating}, timeout=PATIENCE_S)
+        assert beating.cancelled()

@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -104,7 +105,11 @@ class BrokerRefused(BrokerUnavailable):
 
 
 class NatsConnection:
-    """A connection that lives until it is closed, whatever the broker does. Made by `nats_connected`."""
+    """A connection that lives until it is closed, whatever the broker does. Made by `nats_connected`.
+
+    Attributes:
+        refusals: The last things that our rights on the broker did not allow; a request among them is never answered.
+    """
 
     def __init__(self, settings: NatsSettings, name: str) -> None:
         self._settings = settings
@@ -115,6 +120,7 @@ class NatsConnection:
         self._limits: set[asyncio.Timeout] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = float("-inf")
+        self.refusals: deque[str] = deque(maxlen=32)
         self.prefix = settings.prefix
         self.request_timeout_s = settings.request_timeout_s
 
@@ -164,11 +170,16 @@ class NatsConnection:
         Raises:
             BrokerUnavailable: There was none in time, or nobody listens; the outcome is unknown.
         """
+        cancels = _cancels()
         with at_border(subject):
             async with self.within(self.request_timeout_s):
-                return await self._client.request(
+                answer = await self._client.request(
                     subject, payload, timeout=self.request_timeout_s, headers=dict(headers) if headers else None
                 )
+        if _cancels() > cancels:
+            # Python 3.11's wait_for, which the client uses, loses a cancel that comes together with the answer.
+            raise asyncio.CancelledError
+        return answer
 
     async def store(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         """Publish into the stream that listens to ``subject`` and return the message's sequence number.
@@ -248,8 +259,8 @@ class NatsConnection:
         return {
             "servers": settings.servers,
             "name": f"{self._name}@{socket.gethostname()}",
-            # One inbox name per kind of client, so that the broker can forbid reading those of others.
-            "inbox_prefix": f"_INBOX_{re.sub('[^A-Za-z0-9_-]', '-', self._name)}",
+            # One inbox name per user, or kind of client, so that the broker can forbid reading those of others.
+            "inbox_prefix": f"_INBOX_{re.sub('[^A-Za-z0-9_-]', '-', settings.user or self._name)}",
             "user": settings.user or None,
             "password": settings.password.get_secret_value() or None,
             "token": settings.token.get_secret_value() or None,
@@ -293,7 +304,10 @@ class NatsConnection:
                 return await self._on_reconnected()
 
     def _log_error(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.SlowConsumerError) or "permissions violation" in str(error).lower():
+        refused = "permissions violation" in str(error).lower()
+        if refused:
+            self.refusals.append(str(error))
+        if refused or isinstance(error, nats.errors.SlowConsumerError):
             log.error("broker error", extra={"error": str(error)})
         elif time.monotonic() - self._told >= _RETRY_LOG_S:
             self._told = time.monotonic()
@@ -332,6 +346,12 @@ def at_border(what: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{what}: nobody listens; has the bootstrap run?") from error
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise BrokerUnavailable(f"{what}: {str(error) or type(error).__name__}") from error
+
+
+def _cancels() -> int:
+    """Return how often the running task was told to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def _checked(what: str, answer: Msg) -> dict[str, Any]:
