@@ -21,7 +21,7 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo "PORT=$(PORT) and MODEL=$(MODEL) set what 'make dev' and 'make cluster' serve; the cluster also takes"
-	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_UPLOADER= and STATE=folder."
+	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_UPLOADER=, STATE=folder and SECURED=1 (credentials for each service)."
 	@echo "'make setup TORCH_INDEX=URL' takes another torch build."
 
 setup: $(READY) ## Make .venv with everything pinned; TORCH_INDEX=URL chooses another build of torch

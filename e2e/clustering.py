@@ -32,7 +32,8 @@ class ClusterGateway(Gateway):
 def inverter(replicas: int = 1, delay_s: float = 0.0, **env: str) -> Program:
     """Return the inverter as a service of a cluster."""
     paths = {"PYTHONPATH": str(Path(__file__).parent)}
-    return Program("inverter_service", replicas, {**paths, "VITASCOPE_INVERTER_DELAY_S": str(delay_s), **env}, "upscale")
+    variables = {**paths, "VITASCOPE_INVERTER_DELAY_S": str(delay_s), **env}
+    return Program("inverter_service", replicas, variables, stage="upscale")
 
 
 def metric(process: ServiceProcess, name: str, **labels: str) -> float:

@@ -36,7 +36,7 @@ def main() -> int:
         replicas = {service: _number(f"REPLICAS_{service.upper()}", 1, 64) for service in SERVICES}
         port = _number("PORT", 30010, 65535)
         with _folder(os.environ.get("STATE", "")) as folder:
-            _run(model, replicas, port, folder)
+            _run(model, replicas, port, folder, secured=bool(_number("SECURED", 0, 1)))
     except WrongVariable as error:
         print(f"cluster: error: {error}", file=sys.stderr)
         return 2
@@ -48,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def _run(model: str, replicas: dict[str, int], port: int, folder: Path) -> None:
+def _run(model: str, replicas: dict[str, int], port: int, folder: Path, *, secured: bool) -> None:
     """Run until interrupted; a service that ends meanwhile is started again, as Kubernetes would."""
     print(f"Starting a cluster that serves {model}; its state is in {folder} …", file=sys.stderr, flush=True)
     cluster = Cluster(
@@ -59,6 +59,7 @@ def _run(model: str, replicas: dict[str, int], port: int, folder: Path) -> None:
         env={name: value for name, value in os.environ.items() if name.startswith("VITASCOPE_")},
         gateway_port=port,
         ready_s=LOADING_S,
+        secured=secured,
         heard=_print_line,
     )
     with cluster:
@@ -89,6 +90,8 @@ def _print_banner(cluster: Cluster, model: str) -> None:
     lines = [f"Vitascope serves {model} on {' and '.join(cluster.gateways) or 'no gateway'}"]
     lines += [f"  {process.name:<12} {process.health_url}/metrics" for process in cluster.processes()]
     lines += [f"  {'nats':<12} {cluster.nats.url}", f"  {'s3':<12} {cluster.s3.endpoint}"]
+    if cluster.access is not None:
+        lines += [f"  {'credentials':<12} {cluster.access}"]
     if cluster.gateways:
         url = cluster.gateways[0]
         lines += [

@@ -15,6 +15,9 @@ from typing import Self
 from tools.cluster.nats_server import nats_server
 from tools.cluster.process import ServiceFailed, ServiceProcess
 from tools.cluster.s3_server import s3_server
+from vitascope_core.plan import StageName
+from vitascope_platform.access import read_env_file, write_access
+from vitascope_platform.access_rights import BOOTSTRAP, MONITOR, Installation
 
 GATEWAY, DENOISER, UPLOADER = "gateway", "denoiser", "uploader"
 TESTCARD = "testcard"
@@ -34,11 +37,13 @@ class Program:
         module: Run as ``python -m module``.
         replicas: How many at first.
         env: Variables of this service; they win over the cluster's.
+        stage: What it works at, for the rights in a secured cluster; "" for the project's own services.
     """
 
     module: str
     replicas: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
+    stage: str = ""
 
 
 class Cluster:
@@ -55,6 +60,7 @@ class Cluster:
         pools: Pools of ``extra``, made by the bootstrap beside ``pool``.
         gateway_port: Port of the first gateway, those of the others follow; 0 for any free ones.
         ready_s: Time that services have to come up.
+        secured: Whether each service has credentials of its own, which may do only what it needs.
         heard: Called with a process's name and each line it logs, from a thread.
     """
 
@@ -71,10 +77,9 @@ class Cluster:
         pools: Sequence[str] = (),
         gateway_port: int = 0,
         ready_s: float = READY_S,
+        secured: bool = False,
         heard: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
-        self.nats = nats_server(folder / "nats")
-        self.s3 = s3_server(folder / "s3")
         self._pools = (pool, *pools)
         self._env = dict(env or {})
         self._gateway_port = gateway_port
@@ -83,6 +88,12 @@ class Cluster:
         self._servers = ExitStack()
         self._programs = _programs(model, pool, replicas or {}, service_env or {}, extra or {})
         self._processes: dict[str, list[ServiceProcess]] = {name: [] for name in self._programs}
+        self.access = folder / "access" if secured else None
+        if self.access is not None:
+            workers = {name: StageName(program.stage) for name, program in self._programs.items() if program.stage}
+            write_access(self.access, Installation(tuple(dict.fromkeys(self._pools)), workers=workers))
+        self.nats = nats_server(folder / "nats", access=self.access)
+        self.s3 = s3_server(folder / "s3", access=self.access)
 
     def __enter__(self) -> Self:
         self.start()
@@ -112,7 +123,7 @@ class Cluster:
 
     def bootstrap(self) -> None:
         """Make streams, consumers and buckets; what is there stays."""
-        run_bootstrap(self.env(), self._pools, self._heard)
+        run_bootstrap({**self.env(), **self.credentials(BOOTSTRAP)}, self._pools, self._heard)
 
     def wait_ready(self, service: str | None = None) -> None:
         """Return once every running process, of one service or of all, is ready.
@@ -132,10 +143,22 @@ class Cluster:
             self._servers.close()
 
     def env(self, service: str | None = None) -> dict[str, str]:
-        """Return the environment of a service; without one, that of tools that use broker and store."""
+        """Return the environment of a service; without one, that of tools that use broker and store.
+
+        In a secured cluster tools may only look.
+        """
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("VITASCOPE_")}
         own = self._programs[service].env if service else {}
-        return {**inherited, **_DEFAULTS, **self._env, **self._servers_env(), **own}
+        login = self.credentials(self._identity(service) if service else MONITOR)
+        return {**inherited, **_DEFAULTS, **self._env, **self._servers_env(), **login, **own}
+
+    def credentials(self, identity: str) -> dict[str, str]:
+        """Return the variables with which an identity, such as "bootstrap", logs in; none if nothing is secured."""
+        return {} if self.access is None else read_env_file(self.access / f"{identity}.env")
+
+    def _identity(self, service: str) -> str:
+        pool = self._programs[service].env.get("VITASCOPE_DENOISER_POOL")
+        return f"{DENOISER}-{pool}" if pool else service
 
     def _servers_env(self) -> dict[str, str]:
         return {
@@ -180,10 +203,12 @@ class Cluster:
         """End a process with SIGKILL; it stays in the list and may be started again."""
         self.process(service, index).kill()
 
-    def restart(self, service: str, index: int = 0, *, wait: bool = True) -> None:
-        """Start a process that has ended, a gateway on its old port."""
+    def restart(
+        self, service: str, index: int = 0, *, wait: bool = True, extra: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a process that has ended, a gateway on its old port; ``extra`` are variables of this start alone."""
         process = self.process(service, index)
-        process.start()
+        process.start(extra)
         if wait:
             process.wait_ready(self._ready_s)
 
@@ -256,7 +281,10 @@ def _programs(
         raise ValueError(f"no such service: {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
     return {
         name: Program(
-            program.module, replicas.get(name, program.replicas), {**program.env, **service_env.get(name, {})}
+            program.module,
+            replicas.get(name, program.replicas),
+            {**program.env, **service_env.get(name, {})},
+            program.stage,
         )
         for name, program in programs.items()
     }

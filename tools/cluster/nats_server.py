@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from vitascope_platform.access import NATS_CONFIG, NATS_PASSWORDS, read_env_file
+
 READY_S = 20.0
 """How long a server may take to answer; recovering a large store is slow on a busy machine."""
 
@@ -35,10 +37,14 @@ class NatsServer:
         port: Port on loopback; 0 picks a free one, which is then kept over restarts.
         user: If set, clients must log in with this name and ``password``.
         password: See ``user``.
+        access: Folder of ``vitascope_platform.access``, if clients are to log in with what is in it.
     """
 
-    def __init__(self, folder: Path, port: int = 0, *, user: str = "", password: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, *, user: str = "", password: str = "", access: Path | None = None
+    ) -> None:
         self.folder = folder
+        self._access = access
         self.port = port or _free_port()
         self._user = user
         self._password = password
@@ -61,6 +67,7 @@ class NatsServer:
         with (self.folder / "nats.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [_binary(), "-c", str(self._configure("127.0.0.1", self.folder / "store"))],
+                env={**os.environ, **self._passwords()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -96,9 +103,14 @@ class NatsServer:
 
     def _configure(self, host: str, store: Path) -> Path:
         access = f'authorization {{ user: "{self._user}", password: "{self._password}" }}' if self._user else ""
+        if self._access is not None:
+            access = (self._access / NATS_CONFIG).read_text()
         path = self.folder / "nats.conf"
         path.write_text(_CONFIG.format(host=host, port=self.port, store=store, access=access))
         return path
+
+    def _passwords(self) -> dict[str, str]:
+        return {} if self._access is None else read_env_file(self._access / NATS_PASSWORDS)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -145,6 +157,7 @@ class NatsContainer(NatsServer):
         self._container = (
             DockerContainer("nats:2.12-alpine")
             .with_command("-c /etc/nats/nats.conf")
+            .with_envs(**self._passwords())
             .with_volume_mapping(str(config), "/etc/nats/nats.conf", "ro")
             .with_kwargs(ports={f"{self.port}/tcp": ("127.0.0.1", self.port)})
         )
@@ -176,10 +189,12 @@ class NatsContainer(NatsServer):
         return bool(container.status == "running")
 
 
-def nats_server(folder: Path, port: int = 0, *, user: str = "", password: str = "") -> NatsServer:
+def nats_server(
+    folder: Path, port: int = 0, *, user: str = "", password: str = "", access: Path | None = None
+) -> NatsServer:
     """Return a server that is not started yet: a container where ``E2E_SERVERS=containers``, else the binary."""
     kind = NatsContainer if os.environ.get("E2E_SERVERS") == "containers" else NatsServer
-    return kind(folder, port, user=user, password=password)
+    return kind(folder, port, user=user, password=password, access=access)
 
 
 def _binary() -> str:

@@ -19,6 +19,8 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
+from vitascope_platform.access import S3_IDENTITIES
+
 READY_S = 60.0
 """How long a server may take to store its first object: 3 to 6 s on a quiet machine."""
 
@@ -42,6 +44,7 @@ class S3Server:
         access_key: The key that may do everything.
         secret_key: Belongs to it.
         limited: Name of a bucket, if there is to be a second key that may use only this one.
+        access: Folder of ``vitascope_platform.access``, if there are to be its keys as well.
         volumes: How many files of data there may be, each of one bucket; 0 for as many as the disk holds. A server
             that is full does not start again.
         volume_mib: About how large such a file becomes.
@@ -55,6 +58,7 @@ class S3Server:
         access_key: str = "vitascope",
         secret_key: str = "vitascope-secret",  # noqa: S107 - of a server that only this machine reaches
         limited: str = "",
+        access: Path | None = None,
         volumes: int = 0,
         volume_mib: int = 64,
     ) -> None:
@@ -63,6 +67,7 @@ class S3Server:
         self.secret_key = secret_key
         self.limited_keys = (f"{access_key}-limited", f"{secret_key}-limited")
         self._limited = limited
+        self._access = access
         self._volumes = volumes
         self._volume_mib = volume_mib
         self._ports = _free_ports(port)
@@ -162,6 +167,8 @@ class S3Server:
         if self._limited:
             some = [f"{action}:{self._limited}" for action in ("Read", "Write", "List")]
             identities.append(_identity("limited", *self.limited_keys, some))
+        if self._access is not None:
+            identities += json.loads((self._access / S3_IDENTITIES).read_text())["identities"]
         path.write_text(json.dumps({"identities": identities}))
         path.chmod(0o600)
         return path
@@ -200,7 +207,7 @@ class S3Server:
 class MinioContainer(S3Server):
     """MinIO in a container through ``testcontainers``. Written without a Docker engine at hand: never run so far.
 
-    It has neither a limited key nor a limit of space.
+    It has neither further keys nor a limit of space.
     """
 
     _container: Any = None
@@ -252,10 +259,10 @@ class MinioContainer(S3Server):
         return str(self._container.get_wrapped_container().logs(tail=20).decode(errors="replace"))
 
 
-def s3_server(folder: Path, port: int = 0) -> S3Server:
+def s3_server(folder: Path, port: int = 0, *, access: Path | None = None) -> S3Server:
     """Return a server that is not started yet: a container where ``E2E_SERVERS=containers``, else the binary."""
     kind = MinioContainer if os.environ.get("E2E_SERVERS") == "containers" else S3Server
-    return kind(folder, port)
+    return kind(folder, port, access=access)
 
 
 def _identity(name: str, access_key: str, secret_key: str, actions: list[str]) -> dict[str, Any]:

@@ -138,3 +138,11 @@ def test_ctrl_c_ends_generate_and_leaves_nothing(tmp_path: Path) -> None:
     assert (process.returncode, out) == (130, "")
     assert list((tmp_path / "tmp").iterdir()) == []
     assert list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_the_doctor_tells_a_wrong_setting_as_a_problem(tmp_path: Path) -> None:
+    env = {**os.environ, "VITASCOPE_S3_ENDPOINT": "http://store/path"}
+    done = run(*VITASCOPE, "doctor", cwd=tmp_path, env=env)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("problem  settings  VITASCOPE_S3_ENDPOINT")

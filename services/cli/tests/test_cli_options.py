@@ -17,6 +17,13 @@ def test_defaults() -> None:
     assert (options.host, options.port, options.model_path) == ("127.0.0.1", 30010, "vitascope/demo")
 
 
+def test_the_doctor_takes_no_model_and_no_configuration_file() -> None:
+    assert parse(["doctor", "--json", "--pool", "a", "--pool=b"]).pool == ["a", "b"]
+    for flag in ("--model-path=x", "--config=x.yaml"):
+        with pytest.raises(UsageError, match="unknown argument"):
+            parse(["doctor", flag])
+
+
 def test_dashes_and_underscores_mean_the_same() -> None:
     options = parse(["generate", "--prompt=a_b --c", "--num_frames", "9", "--vae_tiling"])
 

@@ -59,11 +59,7 @@ async def bootstrap_nats(connection: NatsConnection, layout: Layout) -> list[str
         BrokerUnavailable: The broker went away; run it again.
     """
     broker, done, refused = _Broker(connection), list[str](), list[str]()
-    wanted = [
-        ("stream", stream) for stream in (_tasks(connection.prefix, layout), *_buckets(connection.prefix, layout))
-    ]
-    wanted += [("consumer", _consumer(connection.prefix, queue, layout)) for queue in layout.queues]
-    for kind, config in wanted:
+    for kind, config in _wanted(connection.prefix, layout):
         try:
             done += await (broker.stream(config) if kind == "stream" else broker.consumer(config))
         except BrokerRefused as error:
@@ -71,6 +67,32 @@ async def bootstrap_nats(connection: NatsConnection, layout: Layout) -> list[str
     if refused:
         raise InvalidSettings("; ".join([*refused, *done]))
     return done
+
+
+async def departures(connection: NatsConnection, layout: Layout) -> list[str]:
+    """Return what `bootstrap_nats` would make or change, a line for each; changes nothing.
+
+    How many servers keep a copy and how much the broker takes is the operator's to choose, so these are not compared.
+
+    Raises:
+        BrokerUnavailable: The broker went away, or we may not look.
+    """
+    broker, found = _Broker(connection), list[str]()
+    for kind, config in _wanted(connection.prefix, layout):
+        compared = {name: value for name, value in config.items() if name not in ("num_replicas", "max_bytes")}
+        standing = await broker.standing(kind, config["name"])
+        if standing is None:
+            found.append(f"{kind} {config['name']} is missing")
+        else:
+            differences = _differences(standing, compared)
+            found += [f"{kind} {config['name']} differs: {', '.join(differences)}"] if differences else []
+    return found
+
+
+def _wanted(prefix: str, layout: Layout) -> list[tuple[str, dict[str, Any]]]:
+    streams = [_tasks(prefix, layout), *_buckets(prefix, layout)]
+    consumers = [_consumer(prefix, queue, layout) for queue in layout.queues]
+    return [*(("stream", config) for config in streams), *(("consumer", config) for config in consumers)]
 
 
 def _tasks(prefix: str, layout: Layout) -> dict[str, Any]:
@@ -144,7 +166,7 @@ class _Broker:
 
     async def stream(self, wanted: dict[str, Any]) -> list[str]:
         name = wanted["name"]
-        found = await self._found(f"STREAM.INFO.{name}", _NO_STREAM)
+        found = await self.standing("stream", name)
         if found is None:
             await self._connection.call(f"STREAM.CREATE.{name}", **wanted)
             return [f"stream {name} made"]
@@ -156,7 +178,7 @@ class _Broker:
 
     async def consumer(self, wanted: dict[str, Any]) -> list[str]:
         name = wanted["name"]
-        found = await self._found(f"CONSUMER.INFO.{self._tasks}.{name}", _NO_CONSUMER)
+        found = await self.standing("consumer", name)
         differences = None if found is None else _differences(found, wanted)
         if differences is None or differences:
             method = f"CONSUMER.CREATE.{self._tasks}.{name}.{wanted['filter_subject']}"
@@ -166,11 +188,14 @@ class _Broker:
             await self._connection.call(method, stream_name=self._tasks, config=config)
         return [f"consumer {name} made"] if differences is None else _changed(f"consumer {name}", differences)
 
-    async def _found(self, method: str, absent: int) -> dict[str, Any] | None:
+    async def standing(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Return the configuration of a stream or consumer as it is, or None if there is none."""
+        method = f"STREAM.INFO.{name}" if kind == "stream" else f"CONSUMER.INFO.{self._tasks}.{name}"
         try:
             config: dict[str, Any] = (await self._connection.call(method))["config"]
         except BrokerRefused as error:
-            if error.number != absent:
+            # A consumer of a stream that is missing is missing too.
+            if error.number != _NO_STREAM and (kind == "stream" or error.number != _NO_CONSUMER):
                 raise
             return None
         return config

@@ -234,7 +234,7 @@ class S3Store:
             await self.delete(key)
         except StoreRefused as error:
             kind = BucketMissing if error.reason == "NoSuchBucket" else InvalidSettings
-            raise kind(f"cannot {doing}: {error}. {_remedy(self._location, error)}") from error
+            raise kind(f"cannot {doing}: {error}. {remedy(self._location, error)}") from error
         except ObjectMissing as error:
             raise StoreUnavailable(f"{_place(self._location)} lost what was just stored") from error
 
@@ -327,7 +327,8 @@ def _place(location: S3Location) -> str:
     return f"bucket {location.bucket} at {location.endpoint}"
 
 
-def _remedy(location: S3Location, error: StoreRefused) -> str:
+def remedy(location: S3Location, error: StoreRefused) -> str:
+    """Return what may be done about a refusal: a sentence without its full stop."""
     results = "RESULTS_" if location.name == "results" else ""
     if error.reason == "NoSuchBucket":
         bucket = f"VITASCOPE_S3_{location.name.upper()}_BUCKET"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from vitascope_cli.doctor import doctor
 from vitascope_cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, say
 from vitascope_cli.generate import generate
 from vitascope_cli.node import NodeSettings
@@ -29,6 +30,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         options = parse(arguments)
         log_to_stderr(options.log_level)
+        if options.command == "doctor":
+            # It looks at a cluster: what a single process is set to does not matter.
+            return doctor(options)
         settings = _settings()
         command = {"generate": generate, "serve": serve}[options.command]
         return asyncio.run(command(options, settings))

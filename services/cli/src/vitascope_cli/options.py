@@ -39,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options of a command line; ``command`` is "generate" or "serve".
+    """Return the options of a command line; ``command`` is "generate", "serve" or "doctor".
 
     Dashes and underscores in flags mean the same. Values of ``--config`` count as if they stood before the rest.
 
@@ -66,18 +66,24 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     generate = commands.add_parser("generate", help="make one image or video and exit", description=_generate.__doc__)
     serve = commands.add_parser("serve", help="serve the OpenAI API over HTTP", description=_serve.__doc__)
+    doctor = commands.add_parser("doctor", help="look at a cluster and say what is wrong", description=_doctor.__doc__)
     for command in (generate, serve):
         _common(command)
+        _log_level(command, "warning")
+    _log_level(doctor, "error")
     _generate(generate)
     _serve(serve)
-    return parser, {"generate": generate, "serve": serve}
+    _doctor(doctor)
+    return parser, {"generate": generate, "serve": serve, "doctor": doctor}
+
+
+def _log_level(parser: argparse.ArgumentParser, default: str) -> None:
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument("--log-level", choices=levels, default=default, help="least level logged")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON or YAML file with flags as keys")
-    parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="least level logged"
-    )
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model-path",
@@ -137,6 +143,12 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     server.add_argument(
         "--state-dir", type=Path, metavar="DIR", help="folder of jobs and results; by default the user's state folder"
     )
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    """Look at broker and stores of a cluster as a service would, with the environment of the services."""
+    parser.add_argument("--pool", action="append", default=[], help="a pool that must be there; repeatable")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
 
 
 def _configured(words: Sequence[str], command: _Parser) -> list[str]:
