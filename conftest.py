@@ -1,3 +1,18 @@
 """Fixtures that several packages' tests share."""
 
+import logging
+from collections.abc import Iterator
+
+import pytest
+
 pytest_plugins = ["frame_fixtures", "nats_fixtures", "s3_fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _log_level_is_kept() -> Iterator[None]:
+    """Undo what a command under test sets for its own process, or the next test hears no warnings."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
