@@ -7,10 +7,10 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vitascope_core.ports import Clock, Delivery, Depth
 from vitascope_core.task import Queue, Task
+from vitascope_platform.clock import sleep_or
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class MemoryBus:
         while task.stage.is_transform and self._max_waiting is not None:
             if self._is_duplicate(name) or (await self.depth(task.queue)).waiting < self._max_waiting:
                 break
-            await self._changed_or(None)
+            await sleep_or(self._changed, self._clock, None)
         if self._is_duplicate(name):
             return
         self._seen[name] = self._clock.monotonic() + self._window_s
@@ -84,7 +84,7 @@ class MemoryBus:
             if now >= deadline:
                 return []
             soonest = min((m.due for m in self._messages.get(queue, {}).values()), default=deadline)
-            await self._changed_or(min(soonest, deadline) - now)
+            await sleep_or(self._changed, self._clock, min(soonest, deadline) - now)
 
     async def purge(self, job_id: str) -> int:
         """See `vitascope_core.ports.Bus.purge`."""
@@ -136,17 +136,6 @@ class MemoryBus:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    async def _changed_or(self, seconds: float | None) -> None:
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._changed.wait())]
-        if seconds is not None:
-            waits.append(asyncio.ensure_future(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
 
 class _MemoryDelivery:

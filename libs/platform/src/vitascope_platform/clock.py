@@ -6,6 +6,9 @@ import asyncio
 import heapq
 import itertools
 import time
+from typing import Any
+
+from vitascope_core.ports import Clock
 
 
 class SystemClock:
@@ -73,3 +76,16 @@ async def settle(rounds: int = 50) -> None:
     """Let every task that is ready run on until it waits for something."""
     for _ in range(rounds):
         await asyncio.sleep(0)
+
+
+async def sleep_or(event: asyncio.Event, clock: Clock, seconds: float | None) -> None:
+    """Return when ``event`` is set, or after ``seconds`` of ``clock``; with None only the event ends it."""
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait())]
+    if seconds is not None:
+        waits.append(asyncio.ensure_future(clock.sleep(seconds)))
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from vitascope_core.errors import Outage
 from vitascope_core.ports import Buffer, Clock, ObjectInfo, ObjectStore
+from vitascope_platform.clock import sleep_or
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -49,17 +50,8 @@ class Patience:
                 if left <= 0 or self._given_up.is_set():
                     raise
                 log.warning("waiting for an outage to end", extra={"error": str(error)})
-                await self._sleep(min(pause, left))
+                await sleep_or(self._given_up, self._clock, min(pause, left))
                 pause = min(pause * 2, 5.0)
-
-    async def _sleep(self, seconds: float) -> None:
-        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._given_up.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
 
 class PatientStore:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from vitascope_core import keys
 from vitascope_core.errors import Conflict, DeadlineExceeded, Outage
-from vitascope_core.job import EndState, JobEnd, JobSpec, SourceRecord, SourceState, new_token
+from vitascope_core.job import EndState, JobEnd, JobSpec, SourceState, new_token
 from vitascope_core.task import source_task
+from vitascope_platform.clock import sleep_or
 from vitascope_platform.jobs import JobChange
 from vitascope_platform.platform import Platform
 from vitascope_platform.removal import delete_job
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Job:
     spec: JobSpec | None = None
-    source: SourceRecord | None = None
     end: JobEnd | None = None
 
 
@@ -73,12 +73,7 @@ class Reaper:
                 await self.sweep()
             except Outage as error:
                 log.warning("sweep given up", extra={"error": str(error)})
-            pause = asyncio.ensure_future(self._platform.clock.sleep(self._every_s * random.uniform(1.0, 1.5)))
-            stopping = asyncio.ensure_future(stop.wait())
-            await asyncio.wait([pause, stopping], return_when=asyncio.FIRST_COMPLETED)
-            for wait in (pause, stopping):
-                wait.cancel()
-            await asyncio.gather(pause, stopping, return_exceptions=True)
+            await sleep_or(stop, self._platform.clock, self._every_s * random.uniform(1.0, 1.5))
 
     async def sweep(self) -> Sweep:
         """Look over all jobs once.
@@ -162,8 +157,6 @@ def _by_job(changes: Iterable[JobChange]) -> dict[str, _Job]:
         job = jobs.setdefault(change.job_id, _Job())
         if isinstance(change.record, JobSpec):
             job.spec = change.record
-        elif isinstance(change.record, SourceRecord):
-            job.source = change.record
         elif isinstance(change.record, JobEnd):
             job.end = change.record
     return jobs
