@@ -10,7 +10,7 @@ from vitascope_core.card import Limits
 from vitascope_core.errors import InvalidRequest, UnknownField, shown
 from vitascope_core.geometry import CHUNK_BYTES, cut_frames, cuts_of, interpolated_start, parse_size
 from vitascope_core.job import JobKind, new_job_id
-from vitascope_core.plan import Plan, UpscaleOptions
+from vitascope_core.plan import InterpolateOptions, Plan, UpscaleOptions
 from vitascope_core.quality import compression_of
 
 
@@ -54,6 +54,13 @@ def test_chunks_hold_about_sixteen_mebibytes() -> None:
 
     assert sum(cuts) == 81
     assert all(cut * 832 * 480 * 3 <= CHUNK_BYTES * 1.25 for cut in cuts)
+
+
+@pytest.mark.parametrize("exp", [1, 2, 4])
+def test_chunks_stay_about_as_large_when_frames_are_put_between_theirs(exp: int) -> None:
+    cuts = cut_frames(81, 832, 480, Fraction(16), Plan(interpolate=InterpolateOptions(exp)))
+
+    assert all(cut == 1 or cut * 2**exp * 832 * 480 * 3 <= CHUNK_BYTES * 1.25 for cut in cuts)
 
 
 def test_chunks_of_an_upscaled_video_are_long_enough_to_compress() -> None:

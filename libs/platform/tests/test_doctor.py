@@ -51,8 +51,8 @@ class Installation:
     nats: NatsConnection
 
     async def show(self, service: str, stage: str = "", pool: str = "") -> None:
-        present = {"service": service, "instance": "host-1", "version": "1", "stage": stage, "pool": pool}
-        await NatsKeyValue(self.nats, "workers").put(f"{service}.host-1", json.dumps(present).encode())
+        present = {"service": service, "instance": f"host-1-{stage}", "version": "1", "stage": stage, "pool": pool}
+        await NatsKeyValue(self.nats, "workers").put(f"{service}.host-1-{stage}", json.dumps(present).encode())
 
     async def found(self, **changes: object) -> dict[str, Finding]:
         settings = replace(self.settings, **changes)
@@ -94,6 +94,7 @@ async def running(installation: Installation) -> Installation:
     await installation.show("gateway")
     await installation.show("denoiser", "denoise", "wan")
     await installation.show("uploader", "upload")
+    await installation.show("uploader", "ingest")
     return installation
 
 
@@ -104,7 +105,7 @@ async def test_where_all_is_well_nothing_is_wrong_and_nothing_stays(running: Ins
 
     assert {check: finding.verdict for check, finding in found.items()} == {
         **dict.fromkeys(["broker", "jetstream", "layout", "records", "broker clock", "tasks", "gateway"], "ok"),
-        **dict.fromkeys(["queue denoise-wan", "queue upload"], "ok"),
+        **dict.fromkeys(["queue denoise-wan", "queue ingest", "queue upload"], "ok"),
         **dict.fromkeys(["frames store", "frames clock", "results store", "results clock"], "ok"),
         "result links": "skipped",
     }
@@ -185,7 +186,7 @@ async def test_a_wrong_password_is_told_without_showing_it(installation: Install
 
 
 async def test_tasks_that_nobody_takes_are_a_problem_and_an_idle_pool_is_none(running: Installation) -> None:
-    await NatsKeyValue(running.nats, "workers").delete("denoiser.host-1")
+    await NatsKeyValue(running.nats, "workers").delete("denoiser.host-1-denoise")
     idle = await running.found()
     await NatsBus(running.nats).publish(Task("video_1", StageName.DENOISE, "wan"))
     waiting = await running.found()

@@ -19,7 +19,7 @@ faults = Faults(FaultSettings())
 faults.reach(FaultPoint.BEFORE_ACK)
 print("past the other", flush=True)
 faults.reach(FaultPoint.BEFORE_RECORD)
-print("alive")
+print("alive", flush=True)
 """
 
 
@@ -36,6 +36,14 @@ def test_a_process_dies_at_its_point_the_first_time_alone(tmp_path: Path) -> Non
 
     assert [run.returncode for run in runs] == [-9, 0]
     assert [run.stdout.split("\n")[-2] for run in runs] == ["past the other", "alive"]
+
+
+def test_a_process_dies_at_a_later_visit_when_told_so(tmp_path: Path) -> None:
+    env = {POINT: "before_record", MARKER: str(tmp_path / "died"), "VITASCOPE_FAULT_NTH": "2"}
+    program = PROGRAM + "faults.reach(FaultPoint.BEFORE_RECORD)\nprint('past it')\n"
+    run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+
+    assert (run.returncode, run.stdout.split("\n")[-2]) == (-9, "alive")
 
 
 @pytest.mark.parametrize("environment", [{POINT: "before_ack"}, {MARKER: "/nowhere"}], ids=["no marker", "no point"])

@@ -10,7 +10,7 @@ from stage_bench import StageBench
 from vitascope_core.job import EndState, JobEnd, JobSpec, SourceRecord, SourceState
 from vitascope_core.plan import StageName
 from vitascope_platform.clock import ManualClock
-from vitascope_platform.reaper import Reaper
+from vitascope_platform.reaper import MAX_LOOKED_AFTER, Reaper
 from vitascope_platform.removal import cancel_job, delete_job
 
 DECODED = SourceRecord(1, "o", SourceState.DECODED, chunks=(3,))
@@ -133,6 +133,66 @@ async def test_results_are_deleted_when_their_time_is_over(bench: StageBench, re
 
     assert (early.removed, late.removed) == ([], ["video_1"])
     assert (await bench.jobs.spec("video_1"), await bench.results.list("")) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("state", "spec_is_there", "kept"),
+    [
+        (EndState.COMPLETED, True, ["video_1/winner/0.mp4"]),
+        (EndState.CANCELLED, True, []),
+        (EndState.FAILED, True, []),
+        (EndState.CANCELLED, False, []),
+    ],
+)
+async def test_files_of_an_upload_that_died_before_it_saw_the_end_are_deleted(
+    state: EndState, spec_is_there: bool, kept: list[str], bench: StageBench, reaper: Reaper
+) -> None:
+    if spec_is_there:
+        await bench.jobs.create_spec(bench.spec)
+    await bench.jobs.create_end("video_1", JobEnd(state, "winner", bench.clock.now_ns() // 1_000_000))
+    for token in ("winner", "loser"):
+        await bench.results.put(f"video_1/{token}/0.mp4", b"x")
+    early = await reaper.sweep()
+    await bench.clock.advance(61)
+    late = await reaper.sweep()
+
+    assert (early.tidied, late.tidied) == ([], ["video_1"])
+    assert [info.key for info in await bench.results.list("")] == kept
+
+
+async def test_a_jobs_files_are_looked_at_once(bench: StageBench, reaper: Reaper) -> None:
+    await bench.jobs.create_end("video_1", JobEnd(EndState.CANCELLED, "t", bench.clock.now_ns() // 1_000_000))
+    await bench.clock.advance(61)
+    await reaper.sweep()
+    await bench.results.put("video_1/loser/0.mp4", b"x")
+
+    assert (await reaper.sweep()).tidied == []
+
+
+async def test_a_sweep_looks_at_the_files_of_so_many_jobs_the_latest_first(bench: StageBench, reaper: Reaper) -> None:
+    ended_ms = bench.clock.now_ns() // 1_000_000
+    for number in range(MAX_LOOKED_AFTER + 1):
+        await bench.jobs.create_end(f"video_{number}", JobEnd(EndState.CANCELLED, "t", ended_ms + number))
+        await bench.results.put(f"video_{number}/loser/0.mp4", b"x")
+    await bench.clock.advance(61)
+    first, second = await reaper.sweep(), await reaper.sweep()
+
+    assert (len(first.tidied), second.tidied) == (MAX_LOOKED_AFTER, ["video_0"])
+
+
+async def test_progress_records_of_an_ended_job_are_deleted_after_the_grace_period(
+    bench: StageBench, reaper: Reaper
+) -> None:
+    await bench.accepted()
+    await bench.put_source_chunks()
+    await bench.jobs.swap_source("video_1", DECODED, None)
+    await bench.jobs.create_end("video_1", JobEnd(EndState.CANCELLED, "t", bench.clock.now_ns() // 1_000_000))
+    await reaper.sweep()
+    early = await bench.source()
+    await bench.clock.advance(61)
+    await reaper.sweep()
+
+    assert (early, await bench.source(), await bench.jobs.chunks("video_1")) == (DECODED, None, [])
 
 
 async def test_the_tombstone_of_a_deleted_job_outlives_every_deadline(bench: StageBench, reaper: Reaper) -> None:

@@ -10,11 +10,14 @@ import pytest
 
 from vitascope_core.card import Defaults, Limits, Mode, ModelCard, StageCard
 from vitascope_core.job import (
+    NO_DENOISING,
     ChunkRecord,
     EndState,
     FileRecord,
+    IngestSpec,
     JobEnd,
     JobSpec,
+    Media,
     SourceRecord,
     SourceState,
     Usage,
@@ -26,7 +29,8 @@ from vitascope_platform.records import MESSAGES, BadRecord, from_bytes, from_jso
 LIMITS = Limits(16, 1024, 16)
 RECORDS = [
     SourceRecord(2, "t", SourceState.DECODED, 5, 3, 4, (3, 3), 1, 2, 123, 1.5, "boom"),
-    ChunkRecord(1, StageName.UPSCALE, 0, 3, "k", 12, 4, True, True, 99, 0.25),
+    SourceRecord(1, "t", media=Media(64, 48, Fraction(24000, 1001), 9, "jobs/video_1/1/audio-0")),
+    ChunkRecord(1, StageName.UPSCALE, 0, 3, "k", 12, 4, True, True, 99, 0.25, Fraction(24000, 1001)),
     JobEnd(
         EndState.COMPLETED,
         "t",
@@ -38,7 +42,7 @@ RECORDS = [
     ModelCard(
         "p", "org/m", (Mode.TEXT_TO_VIDEO,), LIMITS, LIMITS, Limits(1, 81, 4), Limits(1, 100), Defaults(64, 64, 4)
     ),
-    StageCard(StageName.INTERPOLATE, (1, 2), (0.5, 1.0), ()),
+    StageCard(StageName.INTERPOLATE, (1, 2), (0.5, 1.0), (), ("org/rife", "/weights")),
 ]
 
 
@@ -58,6 +62,16 @@ def test_a_record_survives_both_forms(record) -> None:
 def test_a_spec_survives_both_forms(full: JobSpec) -> None:
     assert from_json(JobSpec, to_json(full)) == full
     assert from_bytes(JobSpec, to_bytes(full)) == full
+
+
+def test_a_spec_of_a_file_survives_both_forms(spec: JobSpec) -> None:
+    known = Media(64, 48, Fraction(16), 9)
+    ingest = IngestSpec("jobs/video_1/inputs/0", "clip.mp4", 2**40, "video_0", known, 5)
+    of_file = dataclasses.replace(spec, denoise=NO_DENOISING, cuts=(), fps=Fraction(0), ingest=ingest)
+
+    assert from_json(JobSpec, to_json(of_file)) == of_file
+    assert from_bytes(JobSpec, to_bytes(of_file)) == of_file
+    assert (of_file.outputs, of_file.out_frames, of_file.out_fps) == (1, None, None)
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda k: k.__name__)

@@ -12,6 +12,7 @@ from stage_bench import StageBench
 from vitascope_core.errors import (
     BrokerUnavailable,
     DeviceOutOfMemory,
+    DiskFull,
     EngineCrashed,
     InputLost,
     InvalidWeights,
@@ -22,6 +23,7 @@ from vitascope_core.errors import (
 from vitascope_core.handling import Work
 from vitascope_core.job import EndState, JobEnd, JobSpec, SourceRecord, SourceState
 from vitascope_core.plan import Plan, StageName, UpscaleOptions
+from vitascope_core.ports import Delivery
 from vitascope_core.task import Queue, Task, source_task
 from vitascope_platform.clock import ManualClock, settle
 from vitascope_platform.control import StopReason
@@ -262,6 +264,35 @@ async def test_a_task_handed_out_before_runs_alone(upscale: StageBench) -> None:
     await asyncio.gather(running, alone)
 
     assert order == ["start 0", "end 0", "start 1", "end 1"]
+
+
+async def test_nothing_is_held_beside_a_task_that_was_handed_out_before(upscale: StageBench) -> None:
+    await upscale.jobs.create_spec(upscale.spec)
+    await upscale.jobs.swap_source("video_1", DECODED, None)
+    runs, release, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def before(work: Work) -> None:
+        runs.set()
+        await release.wait()
+
+    upscale.handler.before = before
+    await upscale.bus.publish(replace(upscale.task, index=0))
+    await (await upscale.delivery()).nak()
+    await upscale.bus.publish(replace(upscale.task, index=1))
+    running = asyncio.create_task(upscale.worker.run(stop))
+    await runs.wait()
+    await upscale.bus.publish(replace(upscale.task, index=2))
+    await settle()
+    beside_a_suspect = await upscale.bus.depth(Queue(UPSCALE))
+    release.set()
+    release = asyncio.Event()
+    await settle()
+    beside_each_other = await upscale.bus.depth(Queue(UPSCALE))
+    release.set()
+    stop.set()
+    await upscale.until(running)
+
+    assert (beside_a_suspect.waiting, beside_each_other.waiting) == (2, 0)
 
 
 # --- while working ---------------------------------------------------------------------------------------------------
@@ -612,6 +643,37 @@ async def test_an_outage_that_lasts_hands_the_task_back_uncounted(upscale: Stage
     assert (again.count, await upscale.end()) == (1, None)
 
 
+async def test_a_source_is_handed_back_when_the_broker_comes_back_at_last(denoise: StageBench) -> None:
+    await denoise.accepted()
+    swap, away_until = denoise.jobs.swap_source, denoise.clock.monotonic() + 1000
+
+    async def swap_when_there(job_id: str, record: SourceRecord, revision: int | None) -> int:
+        if record.state is SourceState.HANDED_BACK and denoise.clock.monotonic() < away_until:
+            raise BrokerUnavailable("away")
+        return await swap(job_id, record, revision)
+
+    denoise.jobs.swap_source = swap_when_there
+    denoise.handler.before = raises(StoreUnavailable("S3 timed out"))
+    await denoise.settle()
+
+    source = await denoise.source()
+    assert source is not None
+    assert (source.state, denoise.clock.monotonic() > away_until) == (SourceState.HANDED_BACK, True)
+
+
+async def test_a_worker_that_handed_back_rests_and_leaves_the_task_to_others(upscale: StageBench) -> None:
+    await upscale.accepted(DECODED)
+    upscale.handler.before = raises(DiskFull("no room"))
+    settling = asyncio.create_task(upscale.worker.settle(await upscale.delivery()))
+    await settle()
+    (again,) = await upscale.bus.fetch(upscale.queue, 1, timeout_s=0)
+    await upscale.clock.advance(4.9)
+    early = settling.done()
+    await upscale.clock.advance(0.2)
+
+    assert (again.count, early, settling.done()) == (1, False, True)
+
+
 async def test_an_outage_of_a_source_hands_it_back_and_counts_no_crash(denoise: StageBench) -> None:
     await denoise.accepted()
     denoise.handler.before = raises(StoreUnavailable("S3 timed out"))
@@ -635,6 +697,28 @@ async def test_an_input_that_vanished_with_its_job_is_no_failure(upscale: StageB
 
     end = await upscale.end()
     assert (end and end.state, await upscale.bus.count("video_1")) == (EndState.CANCELLED, 0)
+
+
+class Unheard:
+    """A delivery that the broker does not know any more: no answer to an ack ever comes."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._delivery, name)
+
+    async def ack(self) -> None:
+        raise BrokerUnavailable("no answer")
+
+
+async def test_an_ack_without_an_answer_holds_the_worker_for_an_ack_wait(upscale: StageBench) -> None:
+    await upscale.accepted(DECODED)
+    begun = upscale.clock.monotonic()
+    await upscale.until(asyncio.create_task(upscale.worker.settle(Unheard(await upscale.delivery()))))
+
+    assert 30 <= upscale.clock.monotonic() - begun < 35
+    assert len(upscale.handler.runs) == 1
 
 
 async def test_an_input_that_vanished_with_its_attempt_is_no_failure(upscale: StageBench) -> None:

@@ -81,6 +81,7 @@ class ModelCard:
         created: Unix seconds, for ``GET /v1/models``.
         pipeline: Class of the pipeline, for people.
         note: A sentence for people, shown at start.
+        resumable: Whether an interrupted job goes on at its last checkpoint rather than at the first step.
     """
 
     pool: str
@@ -99,6 +100,7 @@ class ModelCard:
     created: int = 0
     pipeline: str = ""
     note: str = ""
+    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,11 @@ class StageCard:
         exps: Interpolation exponents.
         flow_scales: Interpolation scales.
         scales: Upscaling factors.
+        models: Weights that requests may name, the stage's own first.
     """
 
     stage: StageName
     exps: tuple[int, ...] = ()
     flow_scales: tuple[float, ...] = ()
     scales: tuple[int, ...] = ()
+    models: tuple[str, ...] = ()

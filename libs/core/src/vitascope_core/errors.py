@@ -34,6 +34,10 @@ class BrokerUnavailable(Outage):
     """The bus or a key-value bucket did not answer; the outcome of the call is unknown."""
 
 
+class DiskFull(Outage):
+    """The worker's own disk has no room left. Another worker's may have some."""
+
+
 class Retryable(VitascopeError):
     """Another delivery of the same task may succeed. Counted."""
 
@@ -133,6 +137,24 @@ class InputLost(Final):
     """A stored object that the job needs is gone or damaged."""
 
     code = "input_lost"
+
+
+class UnsupportedMedia(Final):
+    """A file is no video, or one that cannot be read here."""
+
+    code = "unsupported_media"
+
+
+class DamagedMedia(Final):
+    """A file is a video, but it breaks off, contradicts itself or holds no picture."""
+
+    code = "damaged_media"
+
+
+class MediaTooLarge(Final):
+    """A file has more pixels, seconds, streams or bytes than are allowed."""
+
+    code = "media_too_large"
 
 
 class WorkerCrashed(Final):

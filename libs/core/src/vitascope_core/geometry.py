@@ -12,6 +12,9 @@ from vitascope_core.plan import Plan
 CHUNK_BYTES = 16 * 1024 * 1024
 """Raw frames that a chunk aims at: S3 puts and gets peak here, and one retry costs little."""
 
+LONGEST_SIDE = 16384
+"""Pixels that a video can have on a side."""
+
 MIN_SEGMENT_S = 1.5
 """Seconds of output in a segment: shorter ones compress badly (13 frames cost 60 to 110 % more bytes)."""
 
@@ -33,14 +36,26 @@ def parse_size(text: str, field: str = "size") -> tuple[int, int]:
 def cut_frames(num_frames: int, width: int, height: int, fps: Fraction, plan: Plan) -> tuple[int, ...]:
     """Return the frames of each chunk of an output, as the source makes them.
 
-    Chunks hold about `CHUNK_BYTES`; when the plan upscales they become segments, so they hold at least
-    `MIN_SEGMENT_S` of output as well.
+    Chunks are as long as `chunk_length` says, but for the last.
     """
-    size = max(1, CHUNK_BYTES // (width * height * 3))
-    if plan.upscale is None:
-        return cuts_of(num_frames, size)
-    segment = math.ceil(MIN_SEGMENT_S * fps)
-    return cuts_of(num_frames, max(size, segment), least=segment)
+    size = chunk_length(width, height, fps, plan)
+    return cuts_of(num_frames, size, least=None if plan.upscale is None else math.ceil(MIN_SEGMENT_S * fps))
+
+
+def chunk_length(width: int, height: int, fps: Fraction, plan: Plan) -> int:
+    """Return how many frames a chunk holds, as the source makes it.
+
+    It holds about `CHUNK_BYTES` once frames are put between its own; when the plan upscales it becomes a segment, so it
+    holds at least `MIN_SEGMENT_S` of output as well.
+
+    Args:
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+        fps: Frames a second, before interpolation.
+        plan: What becomes of it.
+    """
+    size = max(1, CHUNK_BYTES // (width * height * 3 * plan.frame_factor))
+    return size if plan.upscale is None else max(size, math.ceil(MIN_SEGMENT_S * fps))
 
 
 def cuts_of(num_frames: int, size: int, least: int | None = None) -> tuple[int, ...]:

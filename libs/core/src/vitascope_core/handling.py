@@ -10,9 +10,55 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from vitascope_core.job import ChunkRecord, FileRecord, JobEnd, JobSpec
+from vitascope_core.job import CheckpointRecord, ChunkRecord, FileRecord, JobEnd, JobSpec, Media
 from vitascope_core.ports import Control
 from vitascope_core.task import Task
+
+
+class SourceLog(Protocol):
+    """An attempt's record, as far as its handler writes it. Every change is a compare-and-set."""
+
+    async def point(self, checkpoint: CheckpointRecord) -> bool:
+        """Let the next attempt go on from ``checkpoint``; return whether this attempt is still the newest.
+
+        Raises:
+            BrokerUnavailable: Unknown whether it was written.
+        """
+
+    async def resumed(self, checkpoint: CheckpointRecord) -> bool:
+        """Write that this attempt goes on from ``checkpoint``; return whether it is still the newest.
+
+        Raises:
+            BrokerUnavailable: Unknown whether it was written.
+        """
+
+    async def opened(self, media: Media) -> bool:
+        """Write what was found in the file that is read; return whether this attempt is still the newest.
+
+        Raises:
+            BrokerUnavailable: Unknown whether it was written.
+        """
+
+    async def shown(self, previews: int) -> bool:
+        """Write how many previews are stored; return whether this attempt is still the newest.
+
+        Raises:
+            BrokerUnavailable: Unknown whether it was written.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What earlier attempts left to a source.
+
+    Attributes:
+        checkpoint: The newest one.
+        kept: Chunks of the attempt before, of those outputs that it stored in full; none unless the checkpoint is of
+            the last step, so that they come from the same latents.
+    """
+
+    checkpoint: CheckpointRecord
+    kept: tuple[ChunkRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +69,10 @@ class Work:
         attempt: The source attempt that objects are written under.
         token: Fresh for each delivery; names what only this delivery may write.
         control: Progress goes in, cancellation comes out.
+        log: The attempt's record; None for what is no source.
+        resume: Where a source may go on; None when there is nothing.
+        media: What the source found in the file that the frames are read from; None where there is none, and for the
+            source itself.
     """
 
     task: Task
@@ -30,6 +80,9 @@ class Work:
     attempt: int
     token: str
     control: Control
+    log: SourceLog | None = None
+    resume: Resume | None = None
+    media: Media | None = None
 
 
 class ChunkHandler(Protocol):

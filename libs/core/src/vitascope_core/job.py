@@ -52,6 +52,7 @@ class DenoiseSpec:
         guidance_scale: None where the model has no such parameter.
         guidance_scale_2: Guidance of the second transformer; None where there is none or to follow the first.
         seeds: One per output, 0 to 2**63 - 1: sample i is the same whether made alone or in a batch.
+        previews: Intermediate pictures of the first output to show on the way, evenly over the steps.
     """
 
     prompt: str
@@ -63,6 +64,51 @@ class DenoiseSpec:
     negative_prompt: str = ""
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    previews: int = 0
+
+
+NO_DENOISING = DenoiseSpec(prompt="", width=0, height=0, num_inference_steps=0, seeds=(0,), num_frames=0)
+"""What stands in the spec of a job whose frames are read from a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What is known of a file with moving pictures.
+
+    Attributes:
+        width: Pixels as shown: upright, and square.
+        height: Pixels as shown.
+        fps: Frames a second, constant.
+        frames: How many there are; an estimate until the last one was read, 0 without any.
+        audio: Object of its sound in the frames store; "" if it has none.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int = 0
+    audio: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSpec:
+    """The file that a job's frames are read from.
+
+    Attributes:
+        key: Object in the frames store.
+        name: What the client called it: for people, never for a path.
+        size: Bytes.
+        video_id: The job whose finished file it is a copy of; "" for one that a client sent.
+        known: What was known of it when the job was accepted; None for one that a client sent.
+        chunk_frames: Frames of a chunk; 0 for as many as `vitascope_core.geometry.chunk_length` says.
+    """
+
+    key: str
+    name: str = ""
+    size: int = 0
+    video_id: str = ""
+    known: Media | None = None
+    chunk_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +131,14 @@ class JobSpec:
     Attributes:
         model: The model id as the client wrote it, else the card's.
         owner: Who may see the job; "" where keys are not used.
-        fps: Frames a second of an output before interpolation.
-        cuts: Frames of each chunk as the source makes them; they add up to ``denoise.num_frames``.
+        fps: Frames a second of an output before interpolation; 0 where the file says it.
+        denoise: What to denoise; `NO_DENOISING` for a job whose frames are read from a file.
+        cuts: Frames of each chunk as the source makes them; they add up to ``denoise.num_frames``. None where frames
+            are read from a file: nobody knows how many it has before the last one was read.
         deadline_ms: Wall-clock milliseconds after which the job ends as failed.
         result_ttl_s: Seconds that the results are kept after the end.
         traceparent: W3C trace context of the request, which the spans of all stages continue; "" if there is none.
+        ingest: The file to read; None for a job whose frames are denoised.
     """
 
     id: str
@@ -106,6 +155,7 @@ class JobSpec:
     owner: str = ""
     result_ttl_s: int = 7 * 24 * 3600
     traceparent: str = ""
+    ingest: IngestSpec | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -114,14 +164,40 @@ class JobSpec:
         return len(self.denoise.seeds)
 
     @property
-    def out_frames(self) -> int:
-        """Frames of each finished file."""
+    def out_frames(self) -> int | None:
+        """Frames of each finished file; None where they are read from a file, which is counted by reading it."""
+        if self.ingest is not None:
+            return None
         return (self.denoise.num_frames - 1) * self.plan.frame_factor + 1
 
     @property
-    def out_fps(self) -> Fraction:
-        """Frames a second of each finished file; a single frame has nothing to interpolate."""
+    def out_fps(self) -> Fraction | None:
+        """Frames a second of each finished file; a single frame has nothing to interpolate.
+
+        None where frames are read from a file: its chunks say it.
+        """
+        if self.ingest is not None:
+            return None
         return self.fps * (self.plan.frame_factor if self.denoise.num_frames > 1 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A stored checkpoint: where the next attempt may go on.
+
+    Attributes:
+        attempt: Which one wrote it.
+        key: Object in the frames store.
+        step: Denoising steps done.
+        seconds: What these steps took, over all attempts.
+        digest: SHA-256 of the object, in hex.
+    """
+
+    attempt: int
+    key: str
+    step: int
+    seconds: float
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +215,14 @@ class SourceRecord:
         started_ms: When the job's first attempt was claimed, wall-clock milliseconds, for people only.
         seconds: Time that the attempt took, once decoded.
         error: What ended this attempt, or the last one that failed.
+        checkpoint: The newest one, of this attempt or an earlier one.
+        best_step: The furthest checkpoint of any earlier attempt: what counts as progress beside the chunks.
+        resumed_step: Where this attempt went on; 0 when it began at the beginning.
+        reached_step: The furthest that any earlier attempt was seen to get.
+        computed_steps: Steps that earlier attempts computed, together.
+        saved_seconds: What all resumes together saved, against beginning anew each time.
+        previews: Intermediate pictures that this attempt has stored.
+        media: What the source found in the file that it reads; None before, and where frames are denoised.
     """
 
     attempt: int
@@ -153,6 +237,14 @@ class SourceRecord:
     started_ms: int = 0
     seconds: float = 0.0
     error: str = ""
+    checkpoint: CheckpointRecord | None = None
+    best_step: int = 0
+    resumed_step: int = 0
+    reached_step: int = 0
+    computed_steps: int = 0
+    saved_seconds: float = 0.0
+    previews: int = 0
+    media: Media | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -168,6 +260,7 @@ class ChunkRecord:
         segment: Whether the object is an encoded segment rather than raw frames.
         size: Bytes of the object.
         seconds: Time that the stage took for it.
+        fps: Frames a second of what it holds; 0 in records of before this was written.
     """
 
     attempt: int
@@ -181,6 +274,7 @@ class ChunkRecord:
     segment: bool = False
     size: int = 0
     seconds: float = 0.0
+    fps: Fraction = Fraction(0)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -219,6 +313,8 @@ class Usage:
         attempts: Runs of the source stage.
         frames: Frames in the finished files.
         bytes: Bytes of the finished files.
+        repeated_steps: Denoising steps that were computed more than once, because an attempt ended between checkpoints.
+        saved_seconds: Denoising that checkpoints spared, against beginning anew after each interruption.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -226,6 +322,8 @@ class Usage:
     attempts: int = 0
     frames: int = 0
     bytes: int = 0
+    repeated_steps: int = 0
+    saved_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

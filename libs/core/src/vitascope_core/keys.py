@@ -20,6 +20,26 @@ def chunk_key(job_id: str, attempt: int, stage: StageName, output: int, index: i
     return f"{attempt_prefix(job_id, attempt)}{stage}/{output}-{index}"
 
 
+def checkpoint_key(job_id: str, attempt: int, step: int) -> str:
+    """Return the object of a checkpoint."""
+    return f"{attempt_prefix(job_id, attempt)}checkpoint-{step}"
+
+
+def input_key(job_id: str, index: int) -> str:
+    """Return the object of a file that a job was given."""
+    return f"{job_prefix(job_id)}inputs/{index}"
+
+
+def audio_key(job_id: str, attempt: int, output: int) -> str:
+    """Return the object of an output's sound."""
+    return f"{attempt_prefix(job_id, attempt)}audio-{output}"
+
+
+def preview_key(job_id: str, attempt: int, index: int) -> str:
+    """Return the object of an intermediate picture."""
+    return f"{attempt_prefix(job_id, attempt)}preview-{index}"
+
+
 def result_prefix(prefix: str, job_id: str) -> str:
     """Return the prefix of all of a job's results under the installation's ``prefix`` ("" or ending with a slash)."""
     return f"{prefix}{job_id}/"

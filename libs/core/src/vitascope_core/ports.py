@@ -220,3 +220,13 @@ class Control(Protocol):
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, from any thread, when the work is told to stop; at once if it has been."""
+
+    @property
+    def handing_back(self) -> bool:
+        """Whether the stop gives the work to another worker, so that what was reached is worth keeping."""
+
+    def on_draining(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, from any thread, when the worker begins to shut down; at once if it has begun.
+
+        The work goes on, but may be cut off at any moment from then on.
+        """

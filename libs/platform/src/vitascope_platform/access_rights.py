@@ -23,9 +23,12 @@ WORKERS = {
     "uploader": StageName.UPLOAD,
 }
 """The workers of this project beside the denoisers, and what they work at."""
+_ALSO = {StageName.UPLOAD: (StageName.INGEST,)}
+"""What a worker takes tasks of beside its own: the one that writes files reads them as well."""
 
 _CHECK = "vitascope-check/*"
 """Where every service tries the stores at its start, whatever else it may do there."""
+_PREVIEW = "jobs/*/preview-*"
 _AHEAD = {
     StageName.DENOISE: (StageName.INTERPOLATE, StageName.UPSCALE, StageName.UPLOAD),
     StageName.INGEST: (StageName.INTERPOLATE, StageName.UPSCALE, StageName.UPLOAD),
@@ -118,19 +121,21 @@ class _Rights:
             *(right for bucket in ("jobs", "cards") for right in self._watch(bucket)),
             *(self._get(bucket) for bucket in ("jobs", "cards", "workers", "idem")),
         ]
-        frames = self._frames("Write", "List")
+        # Of the frames it reads what it shows before the end, and nothing else.
+        frames = [*self._frames("Write", "List"), f"Read:{self._installation.frames_bucket}/{_PREVIEW}"]
         return self._identity(GATEWAY, publish, [*frames, *self._results("Read", "Write", "List")])
 
     def worker(self, name: str, service: str, queue: Queue) -> Identity:
-        """Takes the tasks of one queue and makes those of the stages behind it."""
-        ahead = _AHEAD[queue.stage]
+        """Takes the tasks of its queues and makes those of the stages behind them."""
+        queues = (queue, *(Queue(stage) for stage in _ALSO.get(queue.stage, ())))
+        ahead = dict.fromkeys(stage for each in queues for stage in _AHEAD[each.stage])
         publish = [
-            f"$JS.API.CONSUMER.MSG.NEXT.{self._tasks}.{queue}",
-            f"$JS.ACK.{self._tasks}.{queue}.>",
+            *(f"$JS.API.CONSUMER.MSG.NEXT.{self._tasks}.{each}" for each in queues),
+            *(f"$JS.ACK.{self._tasks}.{each}.>" for each in queues),
             # It hands back what it cannot finish by publishing a copy.
-            self._task(queue.stage, queue.pool),
+            *(self._task(each.stage, each.pool) for each in queues),
             *(self._task(stage, "any") for stage in ahead),
-            *(f"$JS.API.CONSUMER.INFO.{self._tasks}.{behind}" for behind in (queue, *ahead)),
+            *(f"$JS.API.CONSUMER.INFO.{self._tasks}.{behind}" for behind in (*queues, *ahead)),
             # Who ends a job removes its tasks and its records of progress, those of all stages.
             f"$JS.API.STREAM.PURGE.{self._tasks}",
             *(self._key("jobs", key) for key in ("*.source", "*.chunk.>", "*.end")),

@@ -223,7 +223,7 @@ class _Examination:
             return [ok(check, text)]
         if depth.waiting or depth.in_flight:
             return [problem(check, text, "Start a worker for it, or look why those that run are not connected.")]
-        if card is None and queue.stage is not StageName.UPLOAD:
+        if card is None and queue.stage not in (StageName.INGEST, StageName.UPLOAD):
             return []  # Nobody offers it, so nobody asks for it.
         return [warning(check, text, "Jobs for it wait until a worker is started.")]
 

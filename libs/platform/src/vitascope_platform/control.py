@@ -27,6 +27,8 @@ class TaskControl:
         self._clock = clock
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
+        self._draining = False
+        self._on_draining: list[Callable[[], None]] = []
         self._last_tick = clock.monotonic()
         self._waits = 0
         self.reason: StopReason | None = None
@@ -78,5 +80,28 @@ class TaskControl:
                 return
             self.reason = reason
             callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    @property
+    def handing_back(self) -> bool:
+        """See `vitascope_core.ports.Control.handing_back`."""
+        return self.reason is StopReason.SHUTDOWN
+
+    def on_draining(self, callback: Callable[[], None]) -> None:
+        """See `vitascope_core.ports.Control.on_draining`."""
+        with self._lock:
+            if not self._draining:
+                self._on_draining.append(callback)
+                return
+        callback()
+
+    def drain(self) -> None:
+        """Tell the work that the worker begins to shut down."""
+        with self._lock:
+            if self._draining:
+                return
+            self._draining = True
+            callbacks, self._on_draining = self._on_draining, []
         for callback in callbacks:
             callback()

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,10 @@ class FaultPoint(StrEnum):
     """A chunk is recorded, and the next stage is not told."""
     AFTER_FIRST_CHUNK = "after_first_chunk"
     """A task's first chunk is announced, and those after it are not there yet."""
+    BEFORE_CHECKPOINT = "before_checkpoint"
+    """A checkpoint is stored, and the record points to the one before it."""
+    AFTER_CHECKPOINT = "after_checkpoint"
+    """The record points to a checkpoint, and the one before it is still there."""
     BEFORE_ACK = "before_ack"
     """All of a task is done, and the bus does not know."""
     BEFORE_END = "before_end"
@@ -52,6 +56,8 @@ class FaultSettings(BaseSettings):
     """A file that is made when the point is reached. While it is there nothing happens, so that others get through."""
     act: FaultAct = FaultAct.KILL
     """What happens there."""
+    nth: int = Field(default=1, ge=1)
+    """At which of the process's visits to the point it happens."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -62,16 +68,20 @@ class FaultSettings(BaseSettings):
 
 
 class Faults:
-    """Kills or stops this process the first time that any process with the same marker reaches the point."""
+    """Kills or stops this process at its point, unless any process with the same marker was before it."""
 
     def __init__(self, settings: FaultSettings | None = None) -> None:
         self._point = settings.point if settings else None
         self._marker = settings.marker if settings else None
+        self._visits_left = settings.nth if settings else 0
         self._signal = signal.SIGSTOP if settings and settings.act is FaultAct.STOP else signal.SIGKILL
 
     def reach(self, point: FaultPoint) -> None:
-        """Die or stand still here if this is the point and the marker is not there yet."""
+        """Die or stand still here if this is the point, the visit that is meant, and the marker is not there yet."""
         if point is not self._point or self._marker is None:
+            return
+        self._visits_left -= 1
+        if self._visits_left > 0:
             return
         try:
             self._marker.touch(exist_ok=False)

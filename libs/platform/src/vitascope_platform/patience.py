@@ -35,18 +35,27 @@ class Patience:
         """Raise the outages that are being ridden out, and every later one, at once: the process has no time left."""
         self._given_up.set()
 
-    async def __call__(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what ``call`` returns. It must be safe to repeat: the outcome of a failed call is unknown.
+    async def rest(self, seconds: float) -> None:
+        """Wait for so long, unless the process has no time left."""
+        await sleep_or(self._given_up, self._clock, seconds)
+
+    async def __call__(self, call: Callable[[], Awaitable[T]], limit_s: float | None = None) -> T:
+        """Return what ``call`` returns.
+
+        Args:
+            call: Safe to repeat: the outcome of a failed one is unknown.
+            limit_s: Another limit for this call, seconds.
 
         Raises:
             Outage: The other side was away for the whole limit.
         """
+        limit_s = self._limit_s if limit_s is None else limit_s
         start, pause = self._clock.monotonic(), self._pause_s
         while True:
             try:
                 return await call()
             except Outage as error:
-                left = start + self._limit_s - self._clock.monotonic()
+                left = start + limit_s - self._clock.monotonic()
                 if left <= 0 or self._given_up.is_set():
                     raise
                 log.warning("waiting for an outage to end", extra={"error": str(error)})

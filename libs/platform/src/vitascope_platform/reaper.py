@@ -19,16 +19,21 @@ from vitascope_core.task import source_task
 from vitascope_platform.clock import sleep_or
 from vitascope_platform.jobs import JobChange
 from vitascope_platform.platform import Platform
-from vitascope_platform.removal import delete_job
+from vitascope_platform.removal import delete_job, discard_losers
 from vitascope_platform.telemetry import headers_of
 
 log = logging.getLogger(__name__)
+
+MAX_LOOKED_AFTER = 100
+"""Ended jobs whose files one sweep lists: a gateway that starts finds those of many days."""
 
 
 @dataclass(slots=True)
 class _Job:
     spec: JobSpec | None = None
     end: JobEnd | None = None
+    progress: bool = False
+    """Whether it has records of its source or of chunks."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,7 @@ class Sweep:
     expired: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
+    tidied: list[str] = field(default_factory=list)
 
 
 class Reaper:
@@ -65,6 +71,7 @@ class Reaper:
         self._tombstone_s = tombstone_s
         self._every_s = every_s
         self._suspects: dict[str, float] = {}
+        self._tidy: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until ``stop`` is set."""
@@ -89,6 +96,8 @@ class Reaper:
         for job_id, job in jobs.items():
             if job.end is not None:
                 await self._ended(job_id, job.spec, job.end, now_ms, done)
+                if job.progress and self._is_past(job.end, now_ms):
+                    await self._platform.jobs.purge_progress(job_id)
             elif job.spec is not None and now_ms > job.spec.deadline_ms:
                 await self._expire(job_id, done)
             elif job.spec is not None and job_id not in with_message:
@@ -96,6 +105,7 @@ class Reaper:
                 if self._ripe(job_id):
                     await self._revive(job.spec, done)
         await self._clear_objects(jobs, suspects, done)
+        await self._tidy_results(jobs, now_ms, done)
         self._suspects = {job_id: since for job_id, since in self._suspects.items() if job_id in suspects}
         return done
 
@@ -110,6 +120,24 @@ class Reaper:
             done.removed.append(job_id)
         elif spec is None and age_ms > self._tombstone_s * 1000:
             await self._platform.jobs.purge_end(job_id)
+
+    def _is_past(self, end: JobEnd, now_ms: int) -> bool:
+        """Whether whoever ended the job has had the time to tidy up."""
+        return now_ms - end.at_ms > self._grace_s * 1000
+
+    async def _tidy_results(self, jobs: dict[str, _Job], now_ms: int, done: Sweep) -> None:
+        """Remove the files of uploads that were killed after they had stored them and before they saw the job's end.
+
+        No task and no record is left of such an upload. So each ended job is looked at once, the latest ones first.
+        """
+        self._tidy &= jobs.keys()
+        ends = {job_id: job.end for job_id, job in jobs.items() if job.end is not None and job_id not in self._tidy}
+        due = sorted((end.at_ms, job_id) for job_id, end in ends.items() if self._is_past(end, now_ms))
+        for _, job_id in due[: -MAX_LOOKED_AFTER - 1 : -1]:
+            if await discard_losers(self._platform, job_id, ends[job_id]):
+                log.warning("files of a lost upload removed", extra={"job_id": job_id})
+                done.tidied.append(job_id)
+            self._tidy.add(job_id)
 
     async def _expire(self, job_id: str, done: Sweep) -> None:
         error = DeadlineExceeded("The job was not finished before its deadline.")
@@ -159,4 +187,6 @@ def _by_job(changes: Iterable[JobChange]) -> dict[str, _Job]:
             job.spec = change.record
         elif isinstance(change.record, JobEnd):
             job.end = change.record
+        elif change.record is not None:
+            job.progress = True
     return jobs

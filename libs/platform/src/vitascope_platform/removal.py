@@ -54,6 +54,26 @@ async def delete_job(platform: Platform, job_id: str) -> None:
     await clear_job(platform, job_id)
 
 
+async def discard_losers(platform: Platform, job_id: str, end: JobEnd | None) -> int:
+    """Remove the files of every upload but the one that ended the job; return how many there were.
+
+    Args:
+        platform: Where they are.
+        job_id: Whose files.
+        end: The end that stands; without one, or if the job has not completed, no file is kept.
+
+    Raises:
+        Outage: Not everything was removed; safe to repeat.
+    """
+    prefix = keys.result_prefix(platform.result_prefix, job_id)
+    kept = f"{prefix}{end.token}/" if end is not None and end.state is EndState.COMPLETED else None
+    found = [info.key for info in await platform.results.list(prefix)]
+    losers = [key for key in found if kept is None or not key.startswith(kept)]
+    for key in losers:
+        await platform.results.delete(key)
+    return len(losers)
+
+
 async def _end(platform: Platform, job_id: str) -> JobEnd:
     now_ms = platform.clock.now_ns() // 1_000_000
     end = JobEnd(EndState.CANCELLED, new_token(), now_ms, code="cancelled", message="The job was cancelled.")

@@ -21,6 +21,7 @@ from vitascope_platform.lease import Lease
 from vitascope_platform.parts import ordered_parts
 from vitascope_platform.patience import Patience
 from vitascope_platform.platform import Platform
+from vitascope_platform.removal import discard_losers
 from vitascope_platform.settings import WorkerSettings
 from vitascope_platform.source_claim import SourceClaim
 from vitascope_platform.telemetry import BACKLOG_PAUSES, CHUNK_BYTES, CHUNKS, JOBS_ENDED, headers_of, trace_headers
@@ -137,8 +138,10 @@ class Runs:
             seconds={stage: round(value, 3) for stage, value in seconds.items()},
             queue_seconds=round(max(0, source.started_ms - spec.created_ms) / 1000, 3) if source else 0.0,
             attempts=work.attempt,
-            frames=spec.out_frames * spec.outputs,
+            frames=sum(file.frames for file in files if file.variant == spec.kind),
             bytes=sum(file.size for file in files),
+            repeated_steps=max(0, source.computed_steps - source.resumed_step) if source else 0,
+            saved_seconds=round(source.saved_seconds, 3) if source else 0.0,
         )
         return JobEnd(EndState.COMPLETED, work.token, clock.now_ns() // 1_000_000, files=tuple(files), usage=usage)
 
@@ -148,17 +151,22 @@ class Runs:
         That is its intermediate objects, its progress records, and files of uploads that died before they could end it.
         """
         await self.platform.frames.delete_prefix(keys.job_prefix(job_id))
-        await self._discard_losers(job_id)
+        end = await self.patience(lambda: self.platform.jobs.end(job_id))
+        await discard_losers(self.platform, job_id, end)
         await self.patience(lambda: self.platform.jobs.purge_progress(job_id))
 
-    async def _discard_losers(self, job_id: str) -> None:
-        platform = self.platform
-        end = await self.patience(lambda: platform.jobs.end(job_id))
-        prefix = keys.result_prefix(platform.result_prefix, job_id)
-        kept = f"{prefix}{end.token}/" if end is not None and end.state is EndState.COMPLETED else None
-        for info in await platform.results.list(prefix):
-            if kept is None or not info.key.startswith(kept):
-                await platform.results.delete(info.key)
+    async def clear_attempt(self, job_id: str, attempt: int) -> None:
+        """Remove the objects of a superseded attempt but those that the newest one may still go on from."""
+        found = await self.patience(lambda: self.platform.jobs.source(job_id))
+        kept = set()
+        if found is not None and found.record.checkpoint is not None:
+            kept.add(found.record.checkpoint.key)
+            if 0 < found.record.steps <= found.record.checkpoint.step:
+                records = await self.patience(lambda: self.platform.jobs.chunks(job_id, attempt))
+                kept |= {record.key for record in records if record.stage.is_source}
+        for info in await self.platform.frames.list(keys.attempt_prefix(job_id, attempt)):
+            if info.key not in kept:
+                await self.platform.frames.delete(info.key)
 
     async def take(self, spec: JobSpec, record: SourceRecord, revision: int | None) -> SourceClaim | None:
         """Write a claim; return it, or None if another worker was faster."""
@@ -167,4 +175,4 @@ class Runs:
             written = await self.patience(lambda: jobs.swap_source(spec.id, record, revision))
         except Conflict:
             return None
-        return SourceClaim(jobs, spec.id, record, written)
+        return SourceClaim(jobs, spec.id, record, written, self.platform.faults)

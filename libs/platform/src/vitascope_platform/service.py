@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 OK, FAILED, MISCONFIGURED = 0, 1, 2
 """Exit codes. A process that failed may be started again; one that is misconfigured needs a person."""
 
-CARD_EVERY_S = 30.0
-"""How often a worker looks whether its card still stands: a broker may have lost its volume."""
+CARD_EVERY_S = 5.0
+"""How often a worker looks whether its card still stands: a broker may have lost its volume, and until the card is back
+its pool is offered to nobody."""
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
@@ -51,12 +52,14 @@ class Station:
     Attributes:
         queue: Where its tasks wait.
         handler: What computes.
-        card: What it can do, shown to the gateways; None for the upload, which needs none.
+        card: What it can do, shown to the gateways; None for what reads and writes files, which needs none.
+        concurrency: Deliveries held at once; None for as many as the settings say.
     """
 
     queue: Queue
     handler: ChunkHandler | UploadHandler
     card: Card | None = None
+    concurrency: int | None = None
 
 
 class Service:
@@ -74,6 +77,7 @@ class Service:
         self._settings = settings
         self._instance = instance_name()
         self._at_work = False
+        self._first = ""
 
     @property
     def at_work(self) -> bool:
@@ -106,39 +110,51 @@ class Service:
             stage, pool = (queue.stage.value, queue.pool) if queue else ("", "")
             busy = REGISTRY.get_sample_value("vitascope_stage_tasks_in_flight", {"stage": stage}) or 0
             pool = "" if pool == ANY_POOL else pool
-            return Present(self.name, self._instance, _version(), stage, pool, int(busy))
+            # A process that works at two queues shows itself at each.
+            instance = self._instance if stage in ("", self._first) else f"{self._instance}-{stage}"
+            return Present(self.name, instance, _version(), stage, pool, int(busy))
 
         async with beside(show(connection.workers, connection.platform.clock, who)):
             yield
 
-    async def work(self, connection: Connection, station: Station) -> None:
-        """Work at the station until told to stop, then finish what fits the grace period and hand back the rest."""
+    async def work(self, connection: Connection, *stations: Station) -> None:
+        """Work at the stations until told to stop, then finish what fits the grace period and hand back the rest."""
         platform, clock = connection.platform, connection.platform.clock
         self.health.now("waiting for the queue")
-        await until_there(f"queue {station.queue}", lambda: platform.bus.depth(station.queue), clock)
-        worker = Worker(station.queue, station.handler, platform, self._settings.worker)
-        async with self.shown(connection, station.queue), _card_shown(platform, station.card):
+        self._first = stations[0].queue.stage
+        async with AsyncExitStack() as stack:
+            for station in stations:
+                queue = station.queue
+                await until_there(f"queue {queue}", lambda queue=queue: platform.bus.depth(queue), clock)  # type: ignore[misc]
+                await stack.enter_async_context(self.shown(connection, queue))
+                await stack.enter_async_context(_card_shown(platform, station.card))
             self.ready()
-            await worker.run(self.stop)
+            await all_of(*(self._worker(platform, station).run(self.stop) for station in stations))
+
+    def _worker(self, platform: Platform, station: Station) -> Worker:
+        settings = self._settings.worker
+        if station.concurrency is not None:
+            settings = settings.model_copy(update={"concurrency": station.concurrency})
+        return Worker(station.queue, station.handler, platform, settings)
 
 
 def run_worker_service(
-    name: str, kind: type[S], wire: Callable[[S, Platform], AbstractAsyncContextManager[Station]]
+    name: str, kind: type[S], wire: Callable[[S, Platform], AbstractAsyncContextManager[Station | Sequence[Station]]]
 ) -> int:
     """Run a service that works on a queue, and return its exit code.
 
     Args:
         name: Of the service, as in ``vitascope_<name>``.
         kind: Its settings.
-        wire: Loads what computes and connects it to the stores. Entered once the platform is there; left once no task
-            is worked on any more.
+        wire: Loads what computes and connects it to the stores; one station or several. Entered once the platform is
+            there; left once no task is worked on any more.
     """
 
     async def serve(service: Service, settings: S) -> None:
         async with service.connected() as connection:
             service.health.now("loading")
-            async with wire(settings, connection.platform) as station:
-                await service.work(connection, station)
+            async with wire(settings, connection.platform) as stations:
+                await service.work(connection, *([stations] if isinstance(stations, Station) else stations))
 
     return run_service(name, kind, serve)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vitascope_core.errors import Conflict
-from vitascope_core.job import SourceRecord, SourceState
+from vitascope_core.job import CheckpointRecord, Media, SourceRecord, SourceState
 from vitascope_platform.attempts import stepped
+from vitascope_platform.faults import FaultPoint, Faults
 from vitascope_platform.jobs import JobStore
 
 
@@ -18,16 +19,43 @@ class SourceClaim:
     Writes of the heartbeat and of the run itself are put in a row, so that they do not refuse each other.
     """
 
-    def __init__(self, jobs: JobStore, job_id: str, record: SourceRecord, revision: int) -> None:
+    def __init__(self, jobs: JobStore, job_id: str, record: SourceRecord, revision: int, faults: Faults) -> None:
         self._jobs = jobs
         self._job_id = job_id
         self._revision = revision
+        self._faults = faults
         self._turn = asyncio.Lock()
         self.record = record
 
     async def beat(self, step: int, steps: int) -> bool:
         """Show that the owner lives and how far it is; return whether the claim still stands."""
         return await self._swap(lambda record: stepped(record, step, steps))
+
+    async def point(self, checkpoint: CheckpointRecord) -> bool:
+        """See `vitascope_core.handling.SourceLog.point`."""
+        self._faults.reach(FaultPoint.BEFORE_CHECKPOINT)
+        stands = await self._swap(lambda r: replace(r, checkpoint=checkpoint, step=max(r.step, checkpoint.step)))
+        self._faults.reach(FaultPoint.AFTER_CHECKPOINT)
+        return stands
+
+    async def resumed(self, checkpoint: CheckpointRecord) -> bool:
+        """See `vitascope_core.handling.SourceLog.resumed`."""
+        return await self._swap(
+            lambda r: replace(
+                r,
+                resumed_step=checkpoint.step,
+                step=max(r.step, checkpoint.step),
+                saved_seconds=r.saved_seconds + checkpoint.seconds,
+            )
+        )
+
+    async def opened(self, media: Media) -> bool:
+        """See `vitascope_core.handling.SourceLog.opened`."""
+        return await self._swap(lambda r: replace(r, media=media))
+
+    async def shown(self, previews: int) -> bool:
+        """See `vitascope_core.handling.SourceLog.shown`."""
+        return await self._swap(lambda r: replace(r, previews=max(r.previews, previews)))
 
     async def decoded(self, chunks: tuple[int, ...], seconds: float) -> bool:
         """Write that every chunk is recorded; return whether the claim still stood."""

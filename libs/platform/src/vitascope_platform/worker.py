@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from vitascope_core import keys
 from vitascope_core.errors import (
     BrokerUnavailable,
     Final,
@@ -21,12 +21,23 @@ from vitascope_core.errors import (
     VitascopeError,
     WorkerCrashed,
 )
-from vitascope_core.handling import ChunkHandler, UploadHandler, Work
-from vitascope_core.job import SCHEMA_VERSION, EndState, JobEnd, JobSpec, SourceRecord, SourceState, kind_of, new_token
+from vitascope_core.handling import ChunkHandler, Resume, UploadHandler, Work
+from vitascope_core.job import (
+    SCHEMA_VERSION,
+    ChunkRecord,
+    EndState,
+    JobEnd,
+    JobSpec,
+    Media,
+    SourceRecord,
+    SourceState,
+    kind_of,
+    new_token,
+)
 from vitascope_core.plan import StageName
 from vitascope_core.ports import Delivery
 from vitascope_core.task import Queue, Task
-from vitascope_platform.attempts import next_attempt
+from vitascope_platform.attempts import kept_chunks, next_attempt
 from vitascope_platform.control import StopReason
 from vitascope_platform.faults import FaultPoint
 from vitascope_platform.lease import Lease
@@ -42,6 +53,9 @@ log = logging.getLogger(__name__)
 
 MAX_UNEXPECTED = 3
 """Unexpected errors in a row after which the process is not trusted any more."""
+
+REST_S = 5.0
+"""How long a place of the worker stays empty after an outage made it hand a task back, seconds."""
 
 TAKEOVER_BEATS = 3
 """Heartbeats that a running source is given to show that it lives, before another worker claims it."""
@@ -94,28 +108,37 @@ class Worker:
         """
         self._fatal = asyncio.get_running_loop().create_future()
         stopping = asyncio.ensure_future(stop.wait())
-        running: set[asyncio.Task[None]] = set()
+        running: dict[asyncio.Task[None], Delivery] = {}
         try:
             while not stop.is_set() and not self._fatal.done():
-                free = self._settings.concurrency - len(running)
+                takes = self._takes_more(running.values())
                 waits: list[asyncio.Future[Any]] = [stopping, self._fatal, *running]
-                if free:
-                    waits.append(asyncio.ensure_future(self._fetch(free)))
+                if takes:
+                    waits.append(asyncio.ensure_future(self._fetch()))
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                running = {task for task in running if not task.done()}
-                if free:
-                    running |= {asyncio.create_task(self.settle(d)) for d in await _taken(waits[-1])}
-            await self._drain(running)
+                running = {task: delivery for task, delivery in running.items() if not task.done()}
+                if takes:
+                    running |= {asyncio.create_task(self.settle(d)): d for d in await _taken(waits[-1])}
+            await self._drain(set(running))
         finally:
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
         if self._fatal.done():
             self._fatal.result()
 
-    async def _fetch(self, limit: int) -> Sequence[Delivery]:
+    def _takes_more(self, held: Collection[Delivery]) -> bool:
+        """Whether another task may be taken.
+
+        None is while one is held that was handed out before: that may be what kills processes, and whatever is held
+        when it does comes back with one more delivery counted, innocent or not.
+        """
+        return len(held) < self._settings.concurrency and all(delivery.count == 1 for delivery in held)
+
+    async def _fetch(self) -> Sequence[Delivery]:
         try:
             await self._wait_for_room()
-            return await self._platform.bus.fetch(self._queue, limit, timeout_s=5.0)
+            # One, because the next may be one beside which nothing is to be held.
+            return await self._platform.bus.fetch(self._queue, 1, timeout_s=5.0)
         except Outage as error:
             log.warning("the bus is away", extra={"queue": str(self._queue), "error": str(error)})
             await self._platform.clock.sleep(1.0)
@@ -137,6 +160,8 @@ class Worker:
         return False
 
     async def _drain(self, running: set[asyncio.Task[None]]) -> None:
+        for lease in tuple(self._leases):
+            lease.control.drain()
         if running and self._fatal is not None and not self._fatal.done():
             await asyncio.wait(running, timeout=self._settings.grace_s)
         self._patience.give_up()
@@ -185,11 +210,11 @@ class Worker:
             return await delivery.ack()
         if claim is None:
             return None
-        await self._work(delivery, spec, claim, alone=claim.record.crashes > 0)
+        await self._work(delivery, spec, claim[0], claim[1], alone=claim[0].record.crashes > 0)
         return None
 
-    async def _claim(self, delivery: Delivery, spec: JobSpec) -> SourceClaim | None:
-        """Claim the next attempt; None when the delivery was settled otherwise.
+    async def _claim(self, delivery: Delivery, spec: JobSpec) -> tuple[SourceClaim, Resume | None] | None:
+        """Claim the next attempt, and find where it may go on; None when the delivery was settled otherwise.
 
         Raises:
             _Superseded: The source stage is done.
@@ -203,17 +228,21 @@ class Worker:
             # If its owner lives, the record moves on meanwhile, and the compare-and-set below refuses us.
             await clock.sleep(TAKEOVER_BEATS * self._settings.check_s)
         now_ms = clock.now_ns() // 1_000_000
-        record = next_attempt(None, 0, new_token(), now_ms) if before is None else await self._following(task, before)
+        chunks = await self._source_chunks(task, before) if before is not None else []
+        record = next_attempt(before, len(chunks), new_token(), now_ms)
         if record.crashes >= self._settings.max_crashes:
             await self._fail(delivery, _crashed(record))
             return None
         claim = await self._runs.take(spec, record, found.revision if found else None)
         if claim is None:
             await delivery.nak(self._settings.ack_wait_s)
-        elif before is not None:
-            # What the dead attempt stored is nobody's input any more.
-            await self._platform.frames.delete_prefix(keys.attempt_prefix(spec.id, before.attempt))
-        return claim
+            return None
+        if before is None:
+            return claim, None
+        # What else the dead attempt stored is nobody's input any more.
+        await self._runs.clear_attempt(spec.id, before.attempt)
+        checkpoint = before.checkpoint
+        return claim, None if checkpoint is None else Resume(checkpoint, kept_chunks(before, chunks))
 
     async def _settle_other(self, delivery: Delivery, spec: JobSpec) -> None:
         task = delivery.task
@@ -224,10 +253,19 @@ class Worker:
         if delivery.count > self._settings.max_deliveries:
             why = f"the {task.stage} stage failed {self._settings.max_deliveries} times"
             return await self._fail(delivery, WorkerCrashed(why))
-        await self._work(delivery, spec, None, alone=delivery.count > 1)
+        await self._work(delivery, spec, None, None, alone=delivery.count > 1, media=found.record.media)
         return None
 
-    async def _work(self, delivery: Delivery, spec: JobSpec, claim: SourceClaim | None, *, alone: bool) -> None:
+    async def _work(
+        self,
+        delivery: Delivery,
+        spec: JobSpec,
+        claim: SourceClaim | None,
+        resume: Resume | None,
+        *,
+        alone: bool,
+        media: Media | None = None,
+    ) -> None:
         """Run the task under its lease and settle the delivery by what became of it."""
         task = delivery.task
         attempt = claim.record.attempt if claim else task.attempt
@@ -236,7 +274,8 @@ class Worker:
         try:
             async with lease.held() as control:
                 try:
-                    await self._run(Work(task, spec, attempt, new_token(), control), lease, claim, alone=alone)
+                    work = Work(task, spec, attempt, new_token(), control, claim, resume, media)
+                    await self._run(work, lease, claim, alone=alone)
                 except (Retryable, Final):
                     # An input that is gone, or a process that died, may only mean that the job has ended.
                     await self._patience(lease.check)
@@ -249,6 +288,8 @@ class Worker:
             log.warning("outage outlasted patience", extra={**task.log_fields, "error": str(error)})
             _count(task, "handed_back")
             await self._hand_back(delivery, claim)
+            # What is not the broker or the store, such as a full disk, is this worker's alone: others go first.
+            await self._patience.rest(REST_S)
         except Retryable as error:
             await self._retry(delivery, claim, error)
         except Final as error:
@@ -261,7 +302,7 @@ class Worker:
             self._unexpected = 0
             _count(task, "done")
             self._platform.faults.reach(FaultPoint.BEFORE_ACK)
-            await self._patience(delivery.ack)
+            await self._acknowledge(delivery)
         finally:
             self._leases.discard(lease)
 
@@ -287,17 +328,27 @@ class Worker:
         if reason is StopReason.SHUTDOWN:
             await self._hand_back(delivery, claim)
         elif reason is StopReason.SUPERSEDED:
-            await self._platform.frames.delete_prefix(keys.attempt_prefix(task.job_id, attempt))
-            await self._patience(delivery.ack)
+            await self._runs.clear_attempt(task.job_id, attempt)
+            await self._acknowledge(delivery)
         else:
             await self._runs.clear(task.job_id)
-            await self._patience(delivery.ack)
+            await self._acknowledge(delivery)
+
+    async def _acknowledge(self, delivery: Delivery) -> None:
+        """Acknowledge what is settled.
+
+        Raises:
+            Outage: There was no answer for an ack wait. The broker has handed the task out again by then, or has lost
+                it with its volume and will never answer, so nothing is gained by holding it longer.
+        """
+        await self._patience(delivery.ack, min(self._settings.ack_wait_s, self._settings.outage_s))
 
     async def _hand_back(self, delivery: Delivery, claim: SourceClaim | None) -> None:
-        """Give the task to another worker, uncounted. If the broker is away, silence does the same."""
+        """Give the task to another worker, uncounted. If the broker is away, silence does so for what is no source."""
         try:
             if claim is not None:
-                await claim.handed_back()
+                # However long that takes: what nobody wrote down would count as a crash.
+                await self._patience(claim.handed_back, math.inf)
                 await delivery.nak()
             else:
                 await delivery.requeue()
@@ -318,8 +369,11 @@ class Worker:
 
     async def _following(self, task: Task, before: SourceRecord) -> SourceRecord:
         """Return the claim that would follow the attempt ``before``."""
-        chunks = await self._patience(lambda: self._platform.jobs.chunks(task.job_id, before.attempt, task.stage))
+        chunks = await self._source_chunks(task, before)
         return next_attempt(before, len(chunks), new_token(), self._platform.clock.now_ns() // 1_000_000)
+
+    async def _source_chunks(self, task: Task, before: SourceRecord) -> list[ChunkRecord]:
+        return await self._patience(lambda: self._platform.jobs.chunks(task.job_id, before.attempt, task.stage))
 
     async def _fail(self, delivery: Delivery, error: VitascopeError) -> None:
         task, clock = delivery.task, self._platform.clock
@@ -331,7 +385,7 @@ class Worker:
             JOBS_ENDED.labels(kind_of(task.job_id), end.state).inc()
         await self._patience(lambda: self._platform.bus.purge(task.job_id))
         await self._runs.clear(task.job_id)
-        await self._patience(delivery.ack)
+        await self._acknowledge(delivery)
 
     def _count_unexpected(self, error: Exception) -> None:
         self._unexpected += 1
