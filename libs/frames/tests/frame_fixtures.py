@@ -61,6 +61,8 @@ class SwitchControl:
         self.ticked = threading.Event()
         self._told = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
+        self._on_draining: list[Callable[[], None]] = []
+        self.handing_back = False
 
     def tick(self, step: int | None = None, steps: int | None = None) -> None:
         if self.stopped:
@@ -75,7 +77,15 @@ class SwitchControl:
     def on_stop(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
 
-    def stop(self) -> None:
+    def on_draining(self, callback: Callable[[], None]) -> None:
+        self._on_draining.append(callback)
+
+    def drain(self) -> None:
+        for callback in self._on_draining:
+            callback()
+
+    def stop(self, *, handing_back: bool = False) -> None:
+        self.handing_back = handing_back
         self._told.set()
         for callback in self._callbacks:
             callback()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import zlib
 from dataclasses import replace
 from fractions import Fraction
 
@@ -79,11 +80,42 @@ def test_loading_copies_no_pixels() -> None:
 
 
 def with_header(**changes: object) -> bytes:
+    """Return a chunk of before there were checksums, its header changed."""
     data = dumps(a_chunk())
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length]) | changes
-    text = json.dumps(header).encode()
+    header = json.loads(data[8 : 8 + length])
+    del header["__metadata__"]["crc32"]
+    text = json.dumps(header | changes).encode()
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def test_a_chunk_of_before_there_were_checksums_is_read() -> None:
+    assert np.array_equal(loads(with_header()).frames, a_chunk().frames)
+
+
+def test_one_changed_bit_anywhere_is_a_lost_input() -> None:
+    data = dumps(a_chunk())
+    for place in range(len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << place % 8
+        if data.find(b"crc32", 0) <= place < data.find(b"crc32") + 5:
+            continue  # without its name there is no checksum, and nothing else is damaged
+        with pytest.raises(InputLost):
+            loads(bytes(damaged))
+
+
+def test_the_checksum_is_that_of_everything_but_itself() -> None:
+    data = dumps(a_chunk())
+    length = int.from_bytes(data[:8], "little")
+    text = data[8 : 8 + length].rstrip()
+    said = json.loads(text)["__metadata__"]["crc32"]
+
+    assert f"{zlib.crc32(text.replace(said.encode(), b'') + data[8 + length :]):08x}" == said
+
+
+def test_what_follows_a_chunk_is_damage() -> None:
+    with pytest.raises(InputLost, match="checksum"):
+        loads(dumps(a_chunk()) + b"\0")
 
 
 @pytest.mark.parametrize(

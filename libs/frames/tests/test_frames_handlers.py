@@ -89,8 +89,8 @@ async def test_a_record_is_yielded_before_the_next_chunk_is_made(make_spec, stor
     third_wanted, go_on = threading.Event(), threading.Event()
 
     class Held(Testcard):
-        def chunks(self, spec, control):
-            for chunk in super().chunks(spec, control):
+        def chunks(self, spec, control, checkpoints):
+            for chunk in super().chunks(spec, control, checkpoints):
                 if chunk.index == 2:
                     third_wanted.set()
                     assert go_on.wait(10)
@@ -121,9 +121,9 @@ async def test_leaving_a_source_early_closes_it(make_spec, store, control) -> No
     closed = threading.Event()
 
     class Watched(Testcard):
-        def chunks(self, spec, control):
+        def chunks(self, spec, control, checkpoints):
             try:
-                yield from super().chunks(spec, control)
+                yield from super().chunks(spec, control, checkpoints)
             finally:
                 closed.set()
 

@@ -14,6 +14,7 @@ from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOpti
 from vitascope_frames import testcard
 from vitascope_frames.chunk import Frames
 from vitascope_frames.h264 import VideoQuality
+from vitascope_frames.segment_object import check, sealed
 from vitascope_frames.segments import SegmentsDiffer, encode_segment, join_segments, makes_segments
 from vitascope_frames.video_file import encode_video, read_frames
 
@@ -172,3 +173,39 @@ def test_a_plan_that_upscales_stores_segments_behind_its_last_stage_only(make_sp
     assert not makes_segments(make_spec(plan=plan), StageName.INTERPOLATE)
     assert not makes_segments(make_spec(plan=Plan(interpolate=InterpolateOptions())), StageName.INTERPOLATE)
     assert not makes_segments(make_spec(plan=plan, kind=JobKind.IMAGE), StageName.UPSCALE)
+
+
+@pytest.fixture(scope="module")
+def stored() -> bytes:
+    return sealed(encode_segment(drawn(3), 3, 0, Fraction(16), DEFAULT))
+
+
+def test_a_stored_segment_is_the_same_video(stored, tmp_path) -> None:
+    plain = encode_segment(drawn(3), 3, 0, Fraction(16), DEFAULT)
+    join_segments([stored, stored], Fraction(16), tmp_path / "stored.mp4")
+    join_segments([plain, plain], Fraction(16), tmp_path / "plain.mp4")
+
+    check(stored)
+    assert (tmp_path / "stored.mp4").read_bytes() == (tmp_path / "plain.mp4").read_bytes()
+    assert stored[4:8] == b"ftyp"
+
+
+def test_a_segment_of_before_there_were_checksums_is_let_in() -> None:
+    check(encode_segment(drawn(3), 3, 0, Fraction(16), DEFAULT))
+
+
+def test_one_changed_bit_anywhere_in_a_stored_segment_is_a_lost_input(stored) -> None:
+    name = stored.find(b"uuid") + 4
+    for place in range(len(stored)):
+        damaged = bytearray(stored)
+        damaged[place] ^= 1 << place % 8
+        if name <= place < name + 16:
+            continue  # without its name there is no checksum, and nothing else is damaged
+        with pytest.raises(InputLost, match="checksum"):
+            check(bytes(damaged))
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+def test_a_stored_segment_that_was_cut_short_is_a_lost_input(stored, cut) -> None:
+    with pytest.raises(InputLost, match="checksum"):
+        check(stored[:-cut])

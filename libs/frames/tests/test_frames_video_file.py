@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from vitascope_core.errors import InputLost, Stopped
+from vitascope_core.errors import DiskFull, InputLost, Stopped
 from vitascope_frames import testcard
 from vitascope_frames.chunk import Frames
 from vitascope_frames.h264 import EncodingFailed, VideoQuality, ticks
@@ -123,6 +123,11 @@ def test_no_frames_make_no_video(tmp_path) -> None:
 def test_a_folder_that_is_not_there_is_an_encoding_failure(tmp_path) -> None:
     with pytest.raises(EncodingFailed):
         encode_video(drawn(1), Fraction(16), DEFAULT, tmp_path / "missing" / "video.mp4")
+
+
+def test_a_full_disk_is_told_apart_from_other_failures() -> None:
+    with pytest.raises(DiskFull):
+        encode_video(drawn(1), Fraction(16), DEFAULT, Path("/dev/full"))
 
 
 @pytest.mark.parametrize("before", [0, 3])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from vitascope_core.errors import InputLost, ObjectMissing
 from vitascope_core.handling import Work
 from vitascope_core.job import ChunkRecord
@@ -19,6 +22,21 @@ async def fetch(store: ObjectStore, key: str) -> bytes:
     """
     try:
         return await store.get(key)
+    except ObjectMissing as error:
+        raise InputLost(f"the stored object {key} is gone") from error
+
+
+async def fetch_file(store: ObjectStore, key: str, path: Path) -> None:
+    """Write an object that the job cannot go on without into a file, piece by piece.
+
+    Raises:
+        InputLost: It is gone.
+        StoreUnavailable: The store is away, or went away in between.
+    """
+    try:
+        with path.open("wb") as file:
+            async for piece in store.read(key):
+                await asyncio.to_thread(file.write, piece)
     except ObjectMissing as error:
         raise InputLost(f"the stored object {key} is gone") from error
 
@@ -46,4 +64,5 @@ def record_of(work: Work, chunk: Chunk, *, size: int, seconds: float, segment: b
         segment=segment,
         size=size,
         seconds=seconds,
+        fps=chunk.fps,
     )

@@ -16,6 +16,21 @@ _TO_YUV = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_C
 # Without the last two the way back darkens by about one level.
 _TO_RGB = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 
+_FULL_RANGE = ("yuvj", "gray", "ya")
+"""Formats whose values use all levels, whatever else they say."""
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+"""By the numbers of H.273, matrix coefficients."""
+_SD = 576
+"""Pictures of at most so many lines are from before BT.709."""
+
 
 class ColourConverter:
     """Converts the pictures of one video; keeps swscale's tables from frame to frame, so it is for one thread."""
@@ -47,6 +62,30 @@ class ColourConverter:
             threads=1,
         )
         return converted.to_ndarray().astype(np.uint8, copy=False)
+
+    def from_media(self, picture: av.VideoFrame, width: int, height: int) -> Frames:
+        """Map a picture of any format to RGB uint8 (height, width, 3); what is transparent becomes black.
+
+        Colours that do not say how they were made are taken for what players take them.
+        """
+        alpha = any(component.is_alpha for component in picture.format.components)
+        full = picture.format.is_rgb or picture.format.name.startswith(_FULL_RANGE)
+        converted = self._reformatter.reformat(
+            picture,
+            width=width,
+            height=height,
+            format="rgba" if alpha else "rgb24",
+            src_colorspace=None if picture.format.is_rgb else _matrix_of(picture),
+            src_color_range=ColorRange.JPEG if full or picture.color_range == ColorRange.JPEG else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_TO_RGB,
+            threads=1,
+        )
+        return flatten(converted.to_ndarray().astype(np.uint8, copy=False), BLACK)
+
+
+def _matrix_of(picture: av.VideoFrame) -> Colorspace:
+    return _MATRICES.get(int(picture.colorspace), Colorspace.ITU709 if picture.height > _SD else Colorspace.ITU601)
 
 
 def flatten(frame: Frames, background: int) -> Frames:

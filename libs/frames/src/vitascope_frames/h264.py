@@ -6,6 +6,7 @@ x264's output is fixed here: threads, instruction set, group of pictures, colour
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from av.packet import Packet
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
-from vitascope_core.errors import InputLost, Retryable
+from vitascope_core.errors import DiskFull, InputLost, Retryable
 from vitascope_frames.chunk import Frames
 from vitascope_frames.colour import BLACK, ColourConverter, flatten, pad_even
 
@@ -31,13 +32,16 @@ THREADS = 4
 KEYFRAME_S = 4
 """Seconds from one key frame to the next at most, so that players can seek."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a disk without room, or of a user who may take no more of it."""
+
 _MIN_TIMESCALE = 10_000
 _WORST_CRF = 51
 _BEST_CRF = 1  # CRF 0 is lossless, in a profile that Safari, Firefox and hardware decoders do not play
 
 
 class EncodingFailed(Retryable):
-    """FFmpeg could not write the video, for example because the disk is full."""
+    """FFmpeg could not write the video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,12 @@ def ticks(fps: Fraction) -> tuple[int, int]:
 
 @contextmanager
 def ffmpeg_errors() -> Iterator[None]:
-    """Turn FFmpeg's own errors while writing into `EncodingFailed`."""
+    """Turn FFmpeg's own errors while writing into `EncodingFailed`, or `DiskFull` where that is why."""
     try:
         yield
     except av.error.FFmpegError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"FFmpeg could not write the video: {error.strerror}") from error
         raise EncodingFailed(f"FFmpeg could not write the video: {error.strerror}") from error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from vitascope_core.job import JobKind, JobSpec
 from vitascope_core.plan import StageName
 from vitascope_frames.chunk import Frames
 from vitascope_frames.h264 import H264Writer, VideoQuality, ffmpeg_errors, ticks
+from vitascope_frames.sound import Silence, SoundTrack, sound_beside
 from vitascope_frames.video_file import VideoFile, create_mp4
 
 # Presets whose macroblock tree looks further ahead than a short segment is long.
@@ -70,22 +71,34 @@ def encode_segment(frames: Iterable[Frames], count: int, start: int, fps: Fracti
     return buffer.getvalue()
 
 
-def join_segments(segments: Iterable[bytes], fps: Fraction, path: Path) -> VideoFile:
+def join_segments(segments: Iterable[bytes], fps: Fraction, path: Path, sound: Path | None = None) -> VideoFile:
     """Join the segments of one output, in order, into an MP4 whose index comes first.
 
     Frames are counted: the n-th frame of the file is shown at n / fps, whatever times the segments carry. Memory
     holds one segment.
 
+    Args:
+        segments: As `encode_segment` made them.
+        fps: Exact frames a second.
+        path: Where the file is made.
+        sound: What `vitascope_frames.sound.take_sound` wrote, to be heard beside the frames.
+
     Raises:
         SegmentsDiffer: A segment's parameter sets are not the first one's.
-        InputLost: There is no segment, or one is damaged.
+        InputLost: There is no segment, or one is damaged, or the sound is.
         EncodingFailed: FFmpeg could not write.
     """
-    with create_mp4(path, fps) as container:
+    with create_mp4(path, fps) as container, ExitStack() as stack:
+        track: SoundTrack | Silence = Silence()
         joiner = _Joiner(container, fps)
         for data in segments:
+            if not joiner.frames:
+                joiner.begin(data)
+                track = stack.enter_context(sound_beside(container, sound))
             joiner.add(data)
             del data  # or it would live while the next one is fetched
+            track.until(joiner.frames / fps)
+        track.finish()
         file = VideoFile(path, joiner.width, joiner.height, joiner.frames)
     if not file.frames:
         raise InputLost("there are no segments to make a video of")
@@ -104,6 +117,11 @@ class _Joiner:
         self.frames = 0
         self.width = 0
         self.height = 0
+
+    def begin(self, data: bytes) -> None:
+        """Add the stream, as the first segment has it."""
+        with _read_errors(), av.open(io.BytesIO(data), "r", format="mp4") as source:
+            self._stream_for(source.streams.video[0])
 
     def add(self, data: bytes) -> None:
         with _read_errors(), av.open(io.BytesIO(data), "r", format="mp4") as source:

@@ -14,6 +14,7 @@ from typing import Protocol
 from vitascope_core.job import FileRecord, JobSpec
 from vitascope_core.plan import Options
 from vitascope_core.ports import Control
+from vitascope_frames.checkpoints import Checkpoints, Kept
 from vitascope_frames.chunk import Chunk, Segment
 
 
@@ -23,8 +24,11 @@ class Source(Protocol):
     Two jobs may be under way at once, each in a thread of its own, so that one decodes while the next denoises.
     """
 
-    def chunks(self, spec: JobSpec, control: Control) -> Iterator[Chunk]:
+    def chunks(self, spec: JobSpec, control: Control, checkpoints: Checkpoints) -> Iterator[Chunk | Kept]:
         """Yield the chunks of every output, cut as ``spec.cuts`` says; those of one output are in order.
+
+        A source that can go on where an earlier attempt ended uses ``checkpoints``; what it yields is the same either
+        way. `Kept` stands for all chunks of an output that an earlier attempt stored.
 
         Raises:
             Stopped: From ``control.tick``, within one denoising step or one chunk of being told.
@@ -58,7 +62,14 @@ class Artifact:
 class Sink(Protocol):
     """Writes finished files: the uploader."""
 
-    def write(self, spec: JobSpec, parts: Iterator[Chunk | Segment], folder: Path, control: Control) -> list[Artifact]:
+    def write(
+        self,
+        spec: JobSpec,
+        parts: Iterator[Chunk | Segment],
+        folder: Path,
+        control: Control,
+        sound: Path | None = None,
+    ) -> list[Artifact]:
         """Write every output's files into ``folder``.
 
         Args:
@@ -66,6 +77,7 @@ class Sink(Protocol):
             parts: Chunks or segments, each output's in order; taken as they come, so memory holds one at a time.
             folder: An empty folder on local disk.
             control: Ticked once for every part.
+            sound: To be heard beside the first output, as `vitascope_frames.sound.take_sound` wrote it; None for none.
 
         Raises:
             Stopped: From ``control.tick``.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vitascope_core.card import Defaults, Limits, Mode, ModelCard
 from vitascope_core.job import JobSpec
 from vitascope_core.ports import Control
+from vitascope_frames.checkpoints import Checkpoint, Checkpoints, Kept, NoCheckpoints, preview_steps
 from vitascope_frames.chunk import Chunk, Frames
 
 MODEL_ID = "testcard"
@@ -30,30 +31,35 @@ _GREY = (80, 176)
 """Between these a block is neither black nor white: a blend of two frames, or no testcard at all."""
 
 _LOCK_POLL_S = 0.05
+_NO_CHECKPOINTS = NoCheckpoints()
 
 
 class Testcard:
     """Draws test pictures at a chosen pace.
 
     Like a real engine it has one device: the steps of two jobs exclude each other, and so do the chunks of two jobs,
-    while the chunks of one job are made beside the steps of the next.
+    while the chunks of one job are made beside the steps of the next. It goes on at checkpoints as one does.
     """
 
     __test__: ClassVar[bool] = False  # pytest would take the name for a test's
 
-    def __init__(self, step_s: float = 0.0, chunk_s: float = 0.0) -> None:
+    def __init__(self, step_s: float = 0.0, chunk_s: float = 0.0, checkpoint_s: float = 0.0) -> None:
         """Set the pace.
 
         Args:
             step_s: Seconds that a denoising step takes.
             chunk_s: Seconds that a chunk takes, besides drawing it.
+            checkpoint_s: Seconds between checkpoints; 0 for none.
         """
         self._step_s = step_s
         self._chunk_s = chunk_s
+        self._checkpoint_s = checkpoint_s
         self._steps = threading.Lock()
         self._chunks = threading.Lock()
 
-    def chunks(self, spec: JobSpec, control: Control) -> Iterator[Chunk]:
+    def chunks(
+        self, spec: JobSpec, control: Control, checkpoints: Checkpoints = _NO_CHECKPOINTS
+    ) -> Iterator[Chunk | Kept]:
         """Yield the chunks of every output, cut as ``spec.cuts`` says.
 
         Raises:
@@ -61,12 +67,11 @@ class Testcard:
         """
         told = threading.Event()
         control.on_stop(told.set)
-        steps = spec.denoise.num_inference_steps
-        with _held(self._steps, control):
-            for step in range(1, steps + 1):
-                told.wait(self._step_s)
-                control.tick(step=step, steps=steps)
+        kept = self._denoise(spec, control, checkpoints, told)
         for output in range(spec.outputs):
+            if output in kept:
+                yield Kept(output)
+                continue
             start = 0
             for index in range(len(spec.cuts)):
                 # Released before the chunk leaves: whoever takes it may keep this generator waiting for ever.
@@ -76,6 +81,39 @@ class Testcard:
                     chunk = _chunk(spec, output, index, start)
                 yield chunk
                 start += spec.cuts[index]
+
+    def _denoise(
+        self, spec: JobSpec, control: Control, checkpoints: Checkpoints, told: threading.Event
+    ) -> frozenset[int]:
+        """Take the steps that are left; return the outputs that need not be made again."""
+        steps, mark = spec.denoise.num_inference_steps, _mark(spec)
+        found = checkpoints.newest() if self._checkpoint_s else None
+        if found is not None and found.data == mark:
+            checkpoints.used(found)
+        elif found is not None:
+            checkpoints.refused("it is of another spec")
+            found = None
+        step, seconds = (found.step, found.seconds) if found else (0, 0.0)
+        wanted = threading.Event()
+        control.on_draining(wanted.set)
+        saved, saved_s = step, seconds
+        shown = preview_steps(steps, spec.denoise.previews)
+        with _held(self._steps, control):
+            while step < steps:
+                told.wait(self._step_s)
+                if self._checkpoint_s and control.handing_back and step > saved:
+                    checkpoints.save(Checkpoint(step, seconds, mark))
+                control.tick(step=step + 1, steps=steps)
+                step, seconds = step + 1, seconds + self._step_s
+                if step in shown:
+                    size = spec.denoise.width, spec.denoise.height
+                    checkpoints.preview(shown.index(step), draw(0, *size, spec.denoise.seeds[0])[None])
+                due = wanted.is_set() or step == steps or seconds - saved_s >= self._checkpoint_s
+                if self._checkpoint_s and due:
+                    checkpoints.save(Checkpoint(step, seconds, mark))
+                    saved, saved_s = step, seconds
+                    wanted.clear()
+        return checkpoints.kept if found is not None and found.step == steps else frozenset()
 
 
 def draw(number: int, width: int, height: int, seed: int) -> Frames:
@@ -138,7 +176,7 @@ def testcard_card(pool: str) -> ModelCard:
         defaults=Defaults(
             width=256, height=256, num_inference_steps=4, num_frames=33, fps=Fraction(16), guidance_scale=1.0
         ),
-        honours=("negative_prompt", "guidance_scale"),
+        honours=("negative_prompt", "guidance_scale", "previews"),
         max_pixels=2**33,  # 100,000 frames of the default size fit
         pipeline="Testcard",
         note="Draws numbered test pictures; prompts are accepted and change nothing.",
@@ -172,6 +210,11 @@ def _chunk(spec: JobSpec, output: int, index: int, start: int) -> Chunk:
         fps=spec.fps,
         lead=draw(start - 1, width, height, seed) if start else None,
     )
+
+
+def _mark(spec: JobSpec) -> bytes:
+    # All that a picture depends on.
+    return repr((spec.denoise, spec.cuts, spec.fps)).encode()
 
 
 def _check(number: int) -> int:

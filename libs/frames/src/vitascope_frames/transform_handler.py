@@ -17,6 +17,7 @@ from vitascope_frames.chunk import Chunk
 from vitascope_frames.chunk_object import fetch, record_of
 from vitascope_frames.codec import dumps, loads
 from vitascope_frames.h264 import VideoQuality
+from vitascope_frames.segment_object import sealed
 from vitascope_frames.segments import encode_segment, makes_segments
 from vitascope_frames.stages import Transform
 
@@ -79,7 +80,7 @@ def _encode(work: Work, chunk: Chunk, seconds: float) -> tuple[ChunkRecord, byte
     segment = makes_segments(work.spec, work.task.stage)
     if segment:
         quality = VideoQuality.of(work.spec.output.compression)
-        data = encode_segment(chunk.frames, len(chunk.frames), chunk.start, chunk.fps, quality)
+        data = sealed(encode_segment(chunk.frames, len(chunk.frames), chunk.start, chunk.fps, quality))
     else:
         data = dumps(chunk)
     seconds += time.perf_counter() - begun

@@ -1,0 +1,104 @@
+"""A folder of pictures as one lossless video, so that it goes the way of every other file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+from vitascope_core.errors import DamagedMedia, UnsupportedMedia
+from vitascope_frames.chunk import Frames
+from vitascope_frames.colour import BLACK, flatten
+from vitascope_frames.h264 import ffmpeg_errors
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""What is a picture, by its name."""
+
+_NUMBER = re.compile(r"(\d+)")
+_THREADS = 2
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
+"""Exif's orientations of a picture that is stored on its side."""
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in the order that people give them: frame 9 comes before frame 10.
+
+    Raises:
+        UnsupportedMedia: There are none, or the folder cannot be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.name[0] != "."]
+    except OSError as error:
+        raise UnsupportedMedia(f"the folder {folder} cannot be read: {error.strerror}") from error
+    if not found:
+        raise UnsupportedMedia(f"the folder {folder} holds no pictures ({', '.join(ENDINGS)})")
+    return sorted(found, key=_natural)
+
+
+def pack_pictures(pictures: Sequence[Path], fps: Fraction, target: Path) -> None:
+    """Write pictures into a lossless video, one at a time; what is transparent becomes black.
+
+    Raises:
+        UnsupportedMedia: They differ in size; the odd one is named.
+        DamagedMedia: One cannot be read; it is named.
+        DiskFull, EncodingFailed: The video cannot be written.
+    """
+    _check_sizes(pictures)
+    # AVI, because it takes any frame rate exactly; FFV1, because it loses nothing and is quick.
+    with ffmpeg_errors(), av.open(target, "w", format="avi") as container:
+        stream = container.add_stream("ffv1", rate=fps.limit_denominator(1001))
+        stream.pix_fmt = "bgr0"
+        stream.codec_context.thread_count = _THREADS
+        for number, frame in enumerate(_frames(pictures)):
+            if number == 0:
+                stream.height, stream.width, _ = frame.shape
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0", threads=1)
+            picture.pts, picture.time_base = number, 1 / fps.limit_denominator(1001)
+            for packet in stream.encode(picture):
+                container.mux_one(packet)
+        for packet in stream.encode(None):
+            container.mux_one(packet)
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    return [(1, int(part), part) if part.isdigit() else (0, 0, part.lower()) for part in _NUMBER.split(path.name)]
+
+
+def _check_sizes(pictures: Sequence[Path]) -> None:
+    """Look at the headers alone: to find the odd one at the end would be late."""
+    first: tuple[int, int] | None = None
+    for path in pictures:
+        with _read_errors(path), Image.open(path) as image:
+            size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) in _TURNED else image.size
+        first = first or size
+        if size != first:
+            raise UnsupportedMedia(
+                f"{path.name} is {size[0]}x{size[1]}, {pictures[0].name} is {first[0]}x{first[1]}: "
+                "the pictures of a video have one size"
+            )
+
+
+def _frames(pictures: Sequence[Path]) -> Iterator[Frames]:
+    for path in pictures:
+        with _read_errors(path), Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            mode = "RGBA" if upright.has_transparency_data else "RGB"
+            frame = np.asarray(upright.convert(mode))
+        yield np.ascontiguousarray(flatten(frame, BLACK))
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Name the picture that cannot be read."""
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        # Pillow's decoders raise more kinds of errors than its documentation names.
+        raise DamagedMedia(f"{path.name} cannot be read: {error}") from error
