@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from bench import hop, known, latency, overlap, submit
+from bench import checkpoint, hop, interpolate, known, latency, overlap, submit
 
 MEASUREMENTS = {
     "submit": submit.measure,
@@ -13,6 +13,8 @@ MEASUREMENTS = {
     "overlap": overlap.measure,
     "hop": hop.measure,
     "latency": latency.measure,
+    "checkpoint": checkpoint.measure,
+    "interpolate": interpolate.measure,
 }
 
 

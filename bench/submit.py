@@ -103,7 +103,14 @@ async def gateway(medium: str, known: int) -> AsyncIterator[FastAPI]:
         async with Board.follow(jobs, cards) as board:
             await board.wait_ready(60)
             submission = Submission(board=board, platform=platform, max_queued=settings.max_queued)
-            yield create_app(board=board, submission=submission, results_store=store, settings=settings, clock=clock)
+            yield create_app(
+                board=board,
+                submission=submission,
+                results_store=store,
+                frames_store=store,
+                settings=settings,
+                clock=clock,
+            )
 
 
 def _known(number: int) -> JobSpec:

@@ -28,7 +28,7 @@ def test_wan_makes_videos_and_pictures(card):
     assert (wan.width, wan.height) == (Limits(16, 2048, 16), Limits(16, 2048, 16))
     assert wan.num_frames == Limits(1, 1021, 4)
     assert wan.num_inference_steps == Limits(1, 1000)
-    assert wan.honours == ("negative_prompt", "guidance_scale")
+    assert wan.honours == ("negative_prompt", "guidance_scale", "previews")
     assert (wan.defaults.width, wan.defaults.height, wan.defaults.num_frames) == (832, 480, 81)
     assert (wan.defaults.num_inference_steps, wan.defaults.guidance_scale, wan.defaults.fps) == (50, 5.0, 16)
     assert wan.note == ""
@@ -38,7 +38,7 @@ def test_wan_makes_videos_and_pictures(card):
 def test_wan_22_has_a_second_guidance_and_coarser_latents(card):
     wan = card("wan22")
 
-    assert wan.honours == ("negative_prompt", "guidance_scale", "guidance_scale_2")
+    assert wan.honours == ("negative_prompt", "guidance_scale", "guidance_scale_2", "previews")
     assert wan.width == Limits(32, 2048, 32)
     assert wan.defaults.guidance_scale_2 is None
 
@@ -50,7 +50,7 @@ def test_flux_makes_pictures_by_distilled_guidance(card):
     assert flux.num_frames == Limits(1, 1)
     assert flux.width == Limits(16, 4096, 16)
     # Its guidance is an input of the transformer, so that a negative prompt would have no effect.
-    assert flux.honours == ("guidance_scale",)
+    assert flux.honours == ("guidance_scale", "previews")
     assert (flux.defaults.width, flux.defaults.height, flux.defaults.num_inference_steps) == (1024, 1024, 28)
     assert flux.defaults.guidance_scale == 3.5
 
@@ -60,7 +60,7 @@ def test_qwen_makes_pictures_by_true_guidance(card):
 
     assert qwen.modes == (Mode.TEXT_TO_IMAGE,)
     assert qwen.width == Limits(16, 4096, 16)
-    assert qwen.honours == ("negative_prompt", "guidance_scale")
+    assert qwen.honours == ("negative_prompt", "guidance_scale", "previews")
     assert qwen.defaults.guidance_scale == 4.0
 
 
@@ -70,6 +70,33 @@ def test_the_demo_has_small_defaults_and_says_what_it_is(card):
     assert (demo.defaults.width, demo.defaults.height, demo.defaults.num_frames) == (128, 128, 17)
     assert "noise" in demo.note
     assert demo.defaults.fps == Fraction(16)
+
+
+@pytest.mark.parametrize("name", ["wan", "wan22", "flux", "flux_kontext", "qwen", "zimage", "ltx2", "hunyuan15"])
+@pytest.mark.filterwarnings("ignore:Guiders are currently an experimental feature")
+def test_models_whose_jobs_go_on_say_so(name, card):
+    model = card(name)
+
+    assert model.resumable
+    assert "begin anew" not in model.note
+
+
+def test_a_card_says_why_interrupted_jobs_begin_anew(load_pipe):
+    from diffusers import EulerDiscreteScheduler
+
+    pipe = load_pipe("wan")
+    switched_off = card_of(pipe, EngineSettings("org/tiny", checkpoint_interval=0.0))
+    pipe.scheduler = EulerDiscreteScheduler()
+    unknown = card_of(pipe, EngineSettings(DEMO_MODEL))
+
+    assert not switched_off.resumable
+    assert switched_off.note == "Interrupted jobs begin anew: checkpoints are switched off."
+    assert not unknown.resumable
+    assert unknown.note.endswith(
+        "begin anew: WanPipeline with EulerDiscreteScheduler is not known to go on from a checkpoint."
+    )
+    assert "noise" in unknown.note
+    assert "previews" not in unknown.honours
 
 
 def test_defaults_keep_their_own_limits(card):
@@ -112,7 +139,8 @@ def test_a_pipeline_that_needs_a_picture_is_refused(load_pipe):
         ("FluxControlNetPipeline", False),
         ("WanVideoToVideoPipeline", False),
         ("StableDiffusionUpscalePipeline", False),
-        ("HunyuanVideo15Pipeline", False),  # no step callback
+        ("HunyuanVideo15Pipeline", True),  # no step callback, which the engine does not need
+        ("MusicLDMPipeline", False),  # neither, and no pictures
         ("DDPMPipeline", False),  # no prompt
     ],
 )

@@ -44,6 +44,7 @@ def stock_frames(folder, spec, **arguments):
     return np.stack([np.stack([np.asarray(picture) for picture in video]) for video in videos])
 
 
+@pytest.mark.filterwarnings("ignore:Guiders are currently an experimental feature")
 @pytest.mark.parametrize(
     ("name", "changes", "arguments"),
     [
@@ -56,6 +57,9 @@ def stock_frames(folder, spec, **arguments):
         ),
         ("flux", {"num_frames": 1, "guidance_scale": 3.0}, {"guidance_scale": 3.0}),
         ("qwen", {"num_frames": 1, "guidance_scale": 3.0}, {"true_cfg_scale": 3.0, "negative_prompt": [""]}),
+        ("zimage", {"num_frames": 1, "guidance_scale": 3.0}, {"guidance_scale": 3.0, "negative_prompt": [""]}),
+        ("flux_kontext", {"num_frames": 1, "guidance_scale": 3.0}, {"guidance_scale": 3.0, "max_area": 64 * 48}),
+        ("hunyuan15", {"num_frames": 5}, {"num_frames": 5}),
     ],
 )
 def test_makes_the_pixels_of_the_stock_pipeline(name, changes, arguments, load_pipe, folder_of, new_spec, control):

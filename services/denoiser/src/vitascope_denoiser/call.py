@@ -65,6 +65,9 @@ class Call:
             "width": spec.width,
             "num_inference_steps": spec.num_inference_steps,
         }
+        if self.takes("max_area"):
+            # Else the size is only taken for a ratio.
+            arguments["max_area"] = spec.height * spec.width
         if self.takes("num_frames"):
             arguments["num_frames"] = spec.num_frames
         # True guidance is off without a negative prompt, so that an empty one is said as well.

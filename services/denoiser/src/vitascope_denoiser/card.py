@@ -13,10 +13,15 @@ from vitascope_core.errors import InvalidModel
 from vitascope_denoiser.call import Call
 from vitascope_denoiser.checkpoint import INDEX
 from vitascope_denoiser.demo import DEMO_NOTE
+from vitascope_denoiser.families import why_not_resumable
+from vitascope_denoiser.preview import foretells
 from vitascope_denoiser.settings import DEMO_MODEL, EngineSettings
 
 _TEXT_SUFFICES = frozenset({"FluxKontextPipeline", "Flux2Pipeline", "Flux2KleinPipeline"})
 """Pipelines with an optional input image that they really can do without; most only fail later."""
+
+_STEPS_WITHOUT_CALLBACK = frozenset({"HunyuanVideo15Pipeline"})
+"""Pipelines that report no steps themselves and do take them through their scheduler."""
 
 _INPUTS = ("image", "images", "video", "control_image")
 _MAX_IMAGE_SIDE = 4096
@@ -37,6 +42,7 @@ def card_of(pipe: Any, settings: EngineSettings) -> ModelCard:
     """
     call = Call(pipe)
     check_served(pipe, call)
+    obstacle = why_not_resumable(pipe) if settings.checkpoint_interval else "checkpoints are switched off"
     video = call.takes("num_frames")
     wan = isinstance(pipe.vae, AutoencoderKLWan)
     modes = ((Mode.TEXT_TO_VIDEO, Mode.TEXT_TO_IMAGE) if wan else (Mode.TEXT_TO_VIDEO,)) if video else ()
@@ -50,12 +56,20 @@ def card_of(pipe: Any, settings: EngineSettings) -> ModelCard:
         num_frames=_frame_limits(pipe) if video else Limits(1, 1),
         num_inference_steps=Limits(1, int(pipe.scheduler.config.get("num_train_timesteps", 1000))),
         defaults=_demo_defaults(call) if settings.model_path == DEMO_MODEL else _defaults(pipe, call),
-        honours=_honoured(call),
+        honours=_honoured(pipe, call),
         max_pixels=_MAX_DEMO_PIXELS if settings.model_path == DEMO_MODEL else _MAX_PIXELS,
         created=_created(pipe),
         pipeline=type(pipe).__name__,
-        note=DEMO_NOTE if settings.model_path == DEMO_MODEL else "",
+        note=_note(settings, obstacle),
+        resumable=obstacle is None,
     )
+
+
+def _note(settings: EngineSettings, obstacle: str | None) -> str:
+    sentences = [DEMO_NOTE] if settings.model_path == DEMO_MODEL else []
+    if obstacle is not None:
+        sentences.append(f"Interrupted jobs begin anew: {obstacle}.")
+    return " ".join(sentences)
 
 
 def check_served(pipe: Any, call: Call) -> None:
@@ -67,8 +81,9 @@ def check_served(pipe: Any, call: Call) -> None:
     if not call.takes("prompt") or call.required:
         needed = ", ".join(call.required) or "no prompt"
         raise InvalidModel(f"{name} is not a text-to-image or text-to-video pipeline (it takes {needed})")
-    if not call.takes("callback_on_step_end"):
-        raise InvalidModel(f"{name} has no callback_on_step_end: it could report no progress and not be cancelled")
+    if not call.takes("callback_on_step_end") and name not in _STEPS_WITHOUT_CALLBACK:
+        # Those without are old, or make other things than pictures.
+        raise InvalidModel(f"{name} is not known to take its steps through a scheduler")
     missing = [
         field
         for field in ("height", "width", "num_inference_steps", "generator", "output_type")
@@ -86,11 +101,12 @@ def _aliases(settings: EngineSettings) -> tuple[str, ...]:
     return () if local or settings.model_path == settings.model_name else (settings.model_path,)
 
 
-def _honoured(call: Call) -> tuple[str, ...]:
+def _honoured(pipe: Any, call: Call) -> tuple[str, ...]:
     fields = {
         "negative_prompt": call.negative,
         "guidance_scale": call.guidance is not None,
         "guidance_scale_2": call.guidance_2,
+        "previews": why_not_resumable(pipe) is None and foretells(pipe.scheduler),
     }
     return tuple(name for name, honoured in fields.items() if honoured)
 

@@ -1,7 +1,7 @@
 """The channel between a worker and the child process that holds its model: the messages, and how they are sent.
 
-A message is one JSON array of its name and its fields; a chunk's bytes follow its message. Nothing is pickled, and
-nothing here needs torch.
+A message is one JSON array of its name and its fields; the bytes of a chunk, a checkpoint or a picture follow its
+message. Nothing is pickled, and nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing.connection import Connection
+from typing import get_args
 
 from vitascope_core import errors
 from vitascope_core.card import ModelCard
@@ -70,12 +71,19 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Make a job's chunks."""
+    """Make a job's chunks. The bytes of a checkpoint follow, if it is to go on from one.
+
+    Attributes:
+        resumes: Whether there is a checkpoint.
+        kept: Outputs that are left out if the checkpoint leaves nothing to denoise.
+    """
 
     job: int
     spec: DenoiseSpec
     cuts: tuple[int, ...]
     fps: Fraction
+    resumes: bool = False
+    kept: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,15 @@ class More:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End a job; nothing more of it is wanted."""
+    """End a job; nothing more of it is wanted, or with ``keep`` its last step, and then a `HandedBack`."""
+
+    job: int
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Make a checkpoint of a job's last step now; the job goes on."""
 
     job: int
 
@@ -131,6 +147,55 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The job goes on from its checkpoint."""
+
+    job: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The job begins at the beginning although there is a checkpoint."""
+
+    job: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint, whose bytes follow (`vitascope_denoiser.snapshot`)."""
+
+    job: int
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A picture on the way, whose bytes follow: uint8 of this shape."""
+
+    job: int
+    index: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An output is left out, as the `Run` said."""
+
+    job: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """All checkpoints of a job that was stopped were sent."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """All chunks of a job were sent."""
 
@@ -145,11 +210,23 @@ class Failed:
     fault: Fault
 
 
-Message = Run | More | Stop | Close | Ready | LoadFailed | Progress | Data | Done | Failed
+FromParent = Run | More | Stop | Save | Close
+OfJob = Progress | Data | Resumed | Refused | Saved | Preview | Skipped | HandedBack | Done | Failed
+FromChild = Ready | LoadFailed | OfJob
+Message = FromParent | FromChild
 
-_TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Run, More, Stop, Close, Ready, LoadFailed, Progress, Data, Done, Failed)
-}
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The next bytes of a job's checkpoint, whose `Saved` has the rest; other messages may come between."""
+
+    job: int
+
+
+_TYPES: dict[str, type[Message | Part]] = {kind.__name__: kind for kind in (*get_args(Message), Part)}
+_WITH_DATA = (Run, Data, Saved, Preview, Part)
+_PART_BYTES = 2**20
+"""A checkpoint may be hundreds of MB, and a step that waited for all of it to be told would be late."""
 
 
 class ChannelClosed(Exception):
@@ -163,32 +240,50 @@ class Channel:
         """Take over a connection."""
         self._connection = connection
         self._sending = threading.Lock()
+        self._parts: dict[int, list[bytes]] = {}
 
-    def send(self, message: Message, data: bytes | None = None) -> None:
-        """Send a message, with a chunk's bytes behind it if it is `Data`.
+    def send(self, message: Message, data: bytes = b"") -> None:
+        """Send a message, with the bytes that follow it if it is of a kind with such.
 
         Raises:
             ChannelClosed: The other side is gone.
         """
+        rest = memoryview(data)
+        while isinstance(message, Saved) and len(rest) > _PART_BYTES:
+            self._send(Part(message.job), rest[:_PART_BYTES])
+            rest = rest[_PART_BYTES:]
+        self._send(message, rest)
+
+    def _send(self, message: Message | Part, data: memoryview) -> None:
         text = json.dumps([type(message).__name__, to_plain(message)]).encode()
         try:
             with self._sending:
                 self._connection.send_bytes(text)
-                if data is not None:
+                if isinstance(message, _WITH_DATA):
                     self._connection.send_bytes(data)
         except OSError as error:
             raise ChannelClosed from error
 
     def receive(self) -> tuple[Message, bytes]:
-        """Wait for a message; the bytes are a chunk's behind `Data`, else empty.
+        """Wait for a message; the bytes are those that follow it, else empty.
 
         Raises:
             ChannelClosed: The other side is gone, perhaps in the middle of a message.
         """
+        while True:
+            message, data = self._receive()
+            if isinstance(message, Part):
+                self._parts.setdefault(message.job, []).append(data)
+                continue
+            if isinstance(message, Saved) and (parts := self._parts.pop(message.job, None)):
+                data = b"".join((*parts, data))
+            return message, data
+
+    def _receive(self) -> tuple[Message | Part, bytes]:
         try:
             name, value = json.loads(self._connection.recv_bytes())
             message = from_plain(_TYPES[name], value)
-            return message, self._connection.recv_bytes() if isinstance(message, Data) else b""
+            return message, self._connection.recv_bytes() if isinstance(message, _WITH_DATA) else b""
         except (EOFError, OSError) as error:
             raise ChannelClosed from error
 

@@ -8,15 +8,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import numpy as np
+
 from vitascope_core.card import ModelCard
 from vitascope_core.errors import EngineCrashed, Retryable, Stopped
 from vitascope_core.job import JobSpec
 from vitascope_core.ports import Control
-from vitascope_denoiser.channel import Data, Done, Failed, Progress
-from vitascope_denoiser.process import POLL_S, EngineProcess, Lost
+from vitascope_denoiser.channel import (
+    Data,
+    Done,
+    Failed,
+    Message,
+    Preview,
+    Progress,
+    Refused,
+    Resumed,
+    Saved,
+    Skipped,
+    Stop,
+)
+from vitascope_denoiser.process import POLL_S, EngineProcess, Lost, PendingJob
 from vitascope_denoiser.settings import EngineSettings
+from vitascope_frames.checkpoints import Checkpoint, Checkpoints, Kept, NoCheckpoints
 from vitascope_frames.chunk import Chunk
 from vitascope_frames.codec import loads
+
+_LAST_WORDS_S = 5.0
+"""Longest wait for the checkpoint of a job that is handed back."""
 
 
 class ChildEngine:
@@ -50,41 +68,49 @@ class ChildEngine:
             pass
         return child.card
 
-    def chunks(self, spec: JobSpec, control: Control) -> Iterator[Chunk]:
+    def chunks(
+        self,
+        spec: JobSpec,
+        control: Control,
+        checkpoints: Checkpoints = NoCheckpoints(),  # noqa: B008 - it has no state
+    ) -> Iterator[Chunk | Kept]:
         """Yield the chunks of every output, output by output, each as soon as it is decoded.
 
-        At most two chunks wait in memory for whoever takes them. Closing the generator stops the job.
+        At most two chunks wait in memory for whoever takes them. Closing the generator stops the job. A job that is
+        handed back leaves a checkpoint of its last step first, which takes a few seconds at most.
+
+        Args:
+            spec: The job.
+            control: Ticked with every step and chunk.
+            checkpoints: Where it may go on, and where its checkpoints and previews go. If nothing is left to denoise,
+                outputs of which every chunk is there are yielded as `Kept`.
 
         Raises:
             Stopped: The control said so, or the engine was closed.
+            StoreUnavailable: From ``checkpoints.newest``.
             EngineCrashed: The child died; the next call starts another.
             DeviceOutOfMemory, Final: From the engine.
             EngineFault: The engine raised something unexpected.
         """
         control.tick()
         child = self._loaded(control)
-        job = child.submit(spec)
-        control.on_stop(lambda: child.stop(job))
+        keeps = self._settings.checkpoint_interval > 0
+        newest = checkpoints.newest() if keeps else None
+        job = child.submit(spec, *((newest.data, checkpoints.kept) if newest else ()))
+        control.on_stop(lambda: child.stop(job, keep=keeps and control.handing_back))
+        control.on_draining(lambda: child.save(job))
+        made = _made(child, job, control, checkpoints, newest)
+        del newest  # it may be large, and is needed for a moment only
         try:
-            while True:
-                message, data = child.next_of(job, control)
-                if isinstance(message, Progress):
-                    control.tick(message.step, message.steps)
-                elif isinstance(message, Data):
-                    control.tick()
-                    chunk = loads(data)
-                    child.grant(job)
-                    yield chunk
-                    del chunk, data
-                elif isinstance(message, Done):
-                    return
-                elif isinstance(message, Failed):
-                    raise message.fault.error
-                elif isinstance(message, Lost):
-                    raise message.error
-                else:
-                    control.tick()
-                    raise Stopped("the job was stopped")
+            yield from made
+        except (Stopped, GeneratorExit):
+            if keeps and control.handing_back:
+                # Once more: the control may have raised before it called back.
+                child.stop(job, keep=True)
+            for message, data in child.last_words(job, _LAST_WORDS_S):
+                if isinstance(message, Saved):
+                    _pass_on(message, data, checkpoints)
+            raise
         finally:
             child.forget(job)
 
@@ -116,3 +142,48 @@ class ChildEngine:
             # The model did load when the worker started: whatever changed since, it is not the job's fault.
             raise EngineCrashed(f"the engine could not be started again: {error}") from error
         return child
+
+
+def _made(
+    child: EngineProcess, job: PendingJob, control: Control, checkpoints: Checkpoints, newest: Checkpoint | None
+) -> Iterator[Chunk | Kept]:
+    """Yield what the child makes of a job, and pass on what it says of checkpoints. Raises what the job ends with."""
+    while True:
+        message, data = child.next_of(job, control)
+        match message:
+            case Progress():
+                control.tick(message.step, message.steps)
+            case Data():
+                control.tick()
+                chunk = loads(data)
+                child.grant(job)
+                yield chunk
+                del chunk, data
+            case Skipped():
+                control.tick()
+                yield Kept(message.output)
+            case Done():
+                return
+            case Failed():
+                raise message.fault.error
+            case Lost():
+                raise message.error
+            case Stop():
+                control.tick()
+                raise Stopped("the job was stopped")
+            case Resumed() if newest is not None:
+                checkpoints.used(newest)
+                newest = None
+            case _:
+                _pass_on(message, data, checkpoints)
+
+
+def _pass_on(message: Message, data: bytes, checkpoints: Checkpoints) -> None:
+    """Tell the worker's side what the child says of checkpoints and previews."""
+    match message:
+        case Refused():
+            checkpoints.refused(message.why)
+        case Saved():
+            checkpoints.save(Checkpoint(message.step, message.seconds, data))
+        case Preview():
+            checkpoints.preview(message.index, np.frombuffer(data, np.uint8).reshape(message.shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,7 @@ class VaeDecoder:
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
+        self._whole = threading.Lock()
         # The class's method: the engine puts another on the instance while a pipeline runs.
         self._decode = type(vae).decode.__get__(vae)
 
@@ -74,7 +76,9 @@ class VaeDecoder:
         if self.streams and not sample.args and not sample.kwargs:
             yield from _wan_pieces(self._vae, sample.z)
             return
-        pixels = self._decode(sample.z, *sample.args, return_dict=False, **sample.kwargs)[0]
+        # Several VAEs keep a decode's state in themselves; a preview's may come beside that of a finished job.
+        with self._whole:
+            pixels = self._decode(sample.z, *sample.args, return_dict=False, **sample.kwargs)[0]
         yield pixels if pixels.ndim == 5 else pixels.unsqueeze(2)
 
 

@@ -23,16 +23,22 @@ from vitascope_denoiser.channel import (
     Done,
     Failed,
     Fault,
+    HandedBack,
     LoadFailed,
     More,
     Progress,
     Ready,
     Run,
+    Save,
+    Skipped,
     Stop,
 )
 from vitascope_denoiser.cutting import Cuts
 from vitascope_denoiser.decoding import Latents
 from vitascope_denoiser.engine import DiffusersEngine
+from vitascope_denoiser.families import why_not_resumable
+from vitascope_denoiser.fingerprint import fingerprint_of
+from vitascope_denoiser.keeper import Keeper, Writer
 from vitascope_denoiser.pipeline import load
 from vitascope_denoiser.settings import EngineSettings
 from vitascope_frames.codec import dumps
@@ -49,16 +55,21 @@ _DEVICE_FAILED = 4
 class HostedJob:
     """A job in the child; the engine's Control."""
 
-    def __init__(self, run: Run, channel: Channel) -> None:
+    def __init__(self, run: Run, channel: Channel, keeper: Keeper) -> None:
         """Take a job over from the parent's message."""
         self.id = run.job
         self.spec = run.spec
         self.cuts = Cuts(run.cuts, run.fps)
+        self.kept = frozenset(run.kept)
+        self.keeper = keeper
         self._channel = channel
         self._state = threading.Condition()
         self._stopped = False
         self._credit = CHUNKS_AHEAD
         self._callbacks: list[Callable[[], None]] = []
+        self._draining = False
+        self._on_draining: list[Callable[[], None]] = []
+        self.handing_back = False
 
     @property
     def stopped(self) -> bool:
@@ -79,10 +90,29 @@ class HostedJob:
                 return
         callback()
 
-    def stop(self) -> None:
-        """Let the next tick, or the wait for credit, raise Stopped."""
+    def on_draining(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the parent asks for a checkpoint because the worker shuts down."""
+        with self._state:
+            if not self._draining:
+                self._on_draining.append(callback)
+                return
+        callback()
+
+    def drain(self) -> None:
+        """Make a checkpoint of what was reached."""
+        with self._state:
+            self._draining = True
+            callbacks, self._on_draining = self._on_draining, []
+        for callback in callbacks:
+            callback()
+
+    def stop(self, *, keep: bool) -> None:
+        """Let the next tick, or the wait for credit, raise Stopped; without ``keep`` there are no more checkpoints."""
+        if not keep:
+            self.keeper.close()
         with self._state:
             self._stopped = True
+            self.handing_back = keep
             callbacks, self._callbacks = self._callbacks, []
             self._state.notify_all()
         for callback in callbacks:
@@ -113,26 +143,60 @@ class Host:
         self._jobs: dict[int, HostedJob] = {}
         self._to_denoise: SimpleQueue[HostedJob] = SimpleQueue()
         self._to_decode: SimpleQueue[tuple[HostedJob, Latents]] = SimpleQueue()
+        self._writer = Writer()
 
     def run(self) -> NoReturn:
         """Listen to the parent until it closes or dies; the process ends at once then, whatever it computes."""
         threading.Thread(target=self._work, name="denoise", daemon=True).start()
+        threading.Thread(target=self._write, name="checkpoints", daemon=True).start()
         while True:
             try:
-                message, _ = self._channel.receive()
+                message, data = self._channel.receive()
             except ChannelClosed:
-                message = Close()
+                message, data = Close(), b""
             match message:
                 case Run():
-                    job = HostedJob(message, self._channel)
-                    self._jobs[job.id] = job
-                    self._to_denoise.put(job)
+                    self._accept(message, data)
                 case More() if message.job in self._jobs:
                     self._jobs[message.job].add_credit()
-                case Stop() if message.job in self._jobs:
-                    self._jobs[message.job].stop()
+                case Save() if message.job in self._jobs:
+                    self._jobs[message.job].drain()
+                case Stop():
+                    self._stop(message)
                 case Close():
                     _leave(0)
+            del data
+
+    def _accept(self, run: Run, data: bytes) -> None:
+        checkpoint = data if run.resumes else None
+        keeper = Keeper(run.job, checkpoint, self._settings.checkpoint_interval, self._channel, self._writer)
+        job = HostedJob(run, self._channel, keeper)
+        job.on_draining(lambda: self._writer.put(keeper.save))
+        self._jobs[job.id] = job
+        self._to_denoise.put(job)
+
+    def _stop(self, message: Stop) -> None:
+        # Taken before the stop, which lets the job end.
+        job = self._jobs.get(message.job)
+        if job is not None:
+            job.stop(keep=message.keep)
+        if message.keep:
+            self._writer.put(partial(self._hand_back, message.job, job))
+
+    def _hand_back(self, job_id: int, job: HostedJob | None) -> None:
+        """Send a checkpoint of a stopped job's last step, without waiting for the step that runs."""
+        try:
+            if job is not None:
+                job.keeper.save()
+        finally:
+            self._channel.send(HandedBack(job_id))
+
+    def _write(self) -> None:
+        try:
+            with _own_stream(), torch.no_grad():
+                self._writer.run()
+        except ChannelClosed:
+            _leave(0)
 
     def _work(self) -> None:
         """Load, then denoise job after job; a second thread decodes."""
@@ -146,7 +210,9 @@ class Host:
         try:
             pipe = load(self._settings)
             card = card_of(pipe, self._settings)
-            engine = DiffusersEngine(pipe)
+            engine = DiffusersEngine(pipe, fingerprint_of(pipe, self._settings) if card.resumable else None)
+            if self._settings.checkpoint_interval and (obstacle := why_not_resumable(pipe)):
+                log.warning("interrupted jobs begin anew", extra={"reason": obstacle})
             self._channel.send(Ready(card))
         except ChannelClosed:
             _leave(0)
@@ -166,12 +232,15 @@ class Host:
                 del job, latents
 
     def _denoise(self, engine: DiffusersEngine, job: HostedJob) -> None:
-        [latents] = engine.denoise([job.spec], [job])
+        [latents] = engine.denoise([job.spec], [job], [job.keeper])
         self._to_decode.put((job, latents))
 
     def _decode(self, engine: DiffusersEngine, job: HostedJob, latents: Latents) -> None:
         job.tick()
-        for chunk in engine.decode(latents, job.cuts):
+        skip = job.kept if job.keeper.nothing_computed else frozenset()
+        for output in sorted(skip):
+            self._channel.send(Skipped(job.id, output))
+        for chunk in engine.decode(latents, job.cuts, skip):
             job.wait_for_credit()
             self._channel.send(Data(job.id), dumps(chunk))
         self._jobs.pop(job.id, None)

@@ -42,7 +42,9 @@ async def loaded(settings: DenoiserSettings) -> AsyncIterator[tuple[ModelCard, S
     if settings.is_testcard:
         card = testcard_card(settings.engine.pool_slug)
         name = settings.served_model_name or card.id
-        yield replace(card, id=name), Testcard(settings.testcard_step_s, settings.testcard_chunk_s)
+        interval_s = settings.checkpoint_interval
+        source = Testcard(settings.testcard_step_s, settings.testcard_chunk_s, interval_s)
+        yield replace(card, id=name, resumable=interval_s > 0), source
         return
     engine = ChildEngine(settings.engine)
     try:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -21,15 +22,17 @@ from vitascope_denoiser.channel import (
     Channel,
     ChannelClosed,
     Close,
-    Data,
     Done,
     Failed,
+    HandedBack,
     LoadFailed,
     Message,
     More,
+    OfJob,
     Progress,
     Ready,
     Run,
+    Save,
     Stop,
 )
 from vitascope_denoiser.settings import EngineSettings
@@ -58,11 +61,18 @@ class Lost:
 
 @dataclass(eq=False, slots=True)
 class PendingJob:
-    """A call of `ChildEngine.chunks` under way."""
+    """A call of `ChildEngine.chunks` under way.
+
+    Attributes:
+        inbox: What the child said and nobody read yet.
+        ended: The child needs no further word of it.
+        handed_back: It was stopped so that its last step is kept.
+    """
 
     id: int
     inbox: SimpleQueue[tuple[Message | Lost, bytes]] = field(default_factory=SimpleQueue)
     ended: bool = False
+    handed_back: bool = False
 
 
 class EngineProcess:
@@ -116,22 +126,53 @@ class EngineProcess:
             raise EngineCrashed("the model took too long to load; the engine was killed")
         return self._outcome is not None
 
-    def submit(self, spec: JobSpec) -> PendingJob:
-        """Send a job. One that comes too late finds the loss in its inbox."""
+    def submit(self, spec: JobSpec, checkpoint: bytes | None = None, kept: frozenset[int] = frozenset()) -> PendingJob:
+        """Send a job. One that comes too late finds the loss in its inbox.
+
+        Args:
+            spec: The job.
+            checkpoint: Where it goes on; None to begin at the beginning.
+            kept: Outputs that need not be decoded if nothing is left to denoise.
+        """
         with self._lock:
             self._count += 1
             job = PendingJob(self._count)
             self._jobs[job.id] = job
             if self._lost is not None:
                 job.inbox.put((self._lost, b""))
-        self._send(Run(job.id, spec.denoise, spec.cuts, spec.fps))
+        run = Run(job.id, spec.denoise, spec.cuts, spec.fps, checkpoint is not None, tuple(sorted(kept)))
+        self._send(run, checkpoint or b"")
         return job
 
-    def stop(self, job: PendingJob) -> None:
-        """Stop a job in the child and wake whoever waits for it: the call ends now, not with the step."""
-        if not job.ended:
-            self._send(Stop(job.id))
+    def stop(self, job: PendingJob, *, keep: bool) -> None:
+        """Stop a job in the child and wake whoever waits for it: the call ends now, not with the step.
+
+        With ``keep`` the child sends a checkpoint of its last step, if there is one to send, and says `HandedBack`.
+        """
+        if not job.ended and not self.lost:
+            job.handed_back = keep
+            self._send(Stop(job.id, keep))
             job.inbox.put((Stop(job.id), b""))
+
+    def save(self, job: PendingJob) -> None:
+        """Let the child make a checkpoint now."""
+        self._send(Save(job.id))
+
+    def last_words(self, job: PendingJob, timeout_s: float) -> Iterator[tuple[Message, bytes]]:
+        """Yield what still comes from a job that was stopped to be kept; nothing for any other.
+
+        Ends with `HandedBack`, with the child, or after ``timeout_s``.
+        """
+        until = time.monotonic() + timeout_s
+        while job.handed_back:
+            try:
+                message, data = job.inbox.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                log.warning("no last checkpoint in time", extra={"engine_pid": self.pid})
+                return
+            if isinstance(message, (HandedBack, Lost)):
+                return
+            yield message, data
 
     def grant(self, job: PendingJob) -> None:
         """Let the child send one more chunk."""
@@ -172,9 +213,9 @@ class EngineProcess:
         self._process.kill()
         self._ended.wait(_CLOSE_S)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, data: bytes = b"") -> None:
         try:
-            self._channel.send(message)
+            self._channel.send(message, data)
         except ChannelClosed:
             log.debug("message to an engine that has ended", extra={"kind": type(message).__name__})
 
@@ -194,13 +235,13 @@ class EngineProcess:
             self._settled.set()
             if isinstance(message, Ready):
                 log.info("engine ready", extra={"engine_pid": self.pid, "model": message.card.id})
-        elif isinstance(message, (Progress, Data, Done, Failed)):
+        elif isinstance(message, OfJob):
             with self._lock:
                 job = self._jobs.get(message.job)
                 # Not those with mail: nobody reads it now, and it would pile up.
                 waiting = [other for other in self._jobs.values() if other is not job and other.inbox.empty()]
             if job is not None:
-                job.ended = isinstance(message, (Done, Failed))
+                job.ended = job.ended or isinstance(message, (Done, Failed))
                 job.inbox.put((message, data))
             for other in waiting:
                 other.inbox.put((Progress(other.id), b""))

@@ -34,6 +34,8 @@ class DenoiserSettings(BaseSettings):
     vae_slicing: bool = False
     load_timeout_s: float = Field(default=3600.0, gt=0)
     """Longest time that loading may take, download included, seconds."""
+    checkpoint_interval: float = Field(default=20.0, ge=0, allow_inf_nan=False)
+    """Seconds of denoising between two checkpoints of a job; 0 for no checkpoints at all."""
     testcard_step_s: float = Field(default=0.0, ge=0)
     """Seconds that a step of the testcard takes."""
     testcard_chunk_s: float = Field(default=0.0, ge=0)
@@ -57,6 +59,7 @@ class DenoiserSettings(BaseSettings):
                 vae_tiling=self.vae_tiling,
                 vae_slicing=self.vae_slicing,
                 load_timeout_s=self.load_timeout_s,
+                checkpoint_interval=self.checkpoint_interval,
             )
         except InvalidSettings as error:
             raise ValueError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,7 @@ class EngineSettings:
         vae_tiling: Decode large frames tile by tile: less memory, faint differences where tiles meet.
         vae_slicing: Let the VAE work on one sample at a time.
         load_timeout_s: Longest time that loading may take, download included, before it counts as hung.
+        checkpoint_interval: Seconds of denoising between two checkpoints of a job; 0 for no checkpoints at all.
 
     Raises:
         InvalidSettings: A value is malformed.
@@ -62,6 +64,7 @@ class EngineSettings:
     vae_tiling: bool = False
     vae_slicing: bool = False
     load_timeout_s: float = 3600.0
+    checkpoint_interval: float = 20.0
 
     def __post_init__(self) -> None:
         # Configuration files and command lines hold text: "bf16" is taken as well as Precision.BF16.
@@ -75,6 +78,8 @@ class EngineSettings:
             raise InvalidSettings(f"pool must be 1 to 40 of a-z, 0-9 and -, got {self.pool!r}")
         if not self.load_timeout_s > 0:
             raise InvalidSettings(f"load_timeout_s must be above 0, got {self.load_timeout_s:g}")
+        if not 0 <= self.checkpoint_interval < math.inf:
+            raise InvalidSettings(f"checkpoint_interval must be 0 or more seconds, got {self.checkpoint_interval:g}")
 
     @property
     def model_name(self) -> str:
