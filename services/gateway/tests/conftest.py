@@ -68,7 +68,9 @@ IMAGE_CARD = ModelCard(
     defaults=Defaults(64, 64, 4),
     honours=(),
 )
-INTERPOLATOR = StageCard(StageName.INTERPOLATE, exps=(1, 2), flow_scales=(0.5, 1.0))
+INTERPOLATOR = StageCard(
+    StageName.INTERPOLATE, exps=(1, 2), flow_scales=(0.5, 1.0), models=("org/rife", "/weights/rife")
+)
 UPSCALER = StageCard(StageName.UPSCALE, scales=(2, 4))
 
 
@@ -114,7 +116,17 @@ class Stack:
                 key = f"{keys.result_prefix('', job_id)}{token}/{variant}-{output}"
                 await self.results.put(key, content if variant == str(spec.kind) else variant.encode())
                 files.append(
-                    FileRecord(output, variant, key, kind, len(content), spec.denoise.width, spec.denoise.height)
+                    FileRecord(
+                        output,
+                        variant,
+                        key,
+                        kind,
+                        len(content),
+                        spec.denoise.width,
+                        spec.denoise.height,
+                        frames=spec.out_frames or 1,
+                        fps=spec.out_fps or Fraction(0),
+                    )
                 )
         end = JobEnd(EndState.COMPLETED, token, spec.created_ms + 5000, files=tuple(files), usage=Usage(**usage))
         return await self.jobs.create_end(job_id, end)
@@ -159,7 +171,13 @@ async def open_stack(
         platform = Platform(bus, jobs, shown, frames, results, clock)
         submission = Submission(board=board, platform=platform, max_queued=chosen.max_queued)
         app = create_app(
-            board=board, submission=submission, results_store=results, settings=chosen, clock=clock, links=links
+            board=board,
+            submission=submission,
+            results_store=results,
+            frames_store=frames,
+            settings=chosen,
+            clock=clock,
+            links=links,
         )
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:

@@ -146,6 +146,24 @@ def test_a_plan_has_what_was_switched_on(video) -> None:
     assert video(enable_upscaling=True).plan.upscale == UpscaleOptions(4)
 
 
+@pytest.mark.parametrize("path", ["org/rife", "/weights/rife"])
+def test_a_request_may_name_weights_that_the_card_offers(video, path) -> None:
+    spec = video(enable_frame_interpolation=True, frame_interpolation_model_path=path)
+
+    assert spec.plan.interpolate == InterpolateOptions(1, 1.0, path)
+
+
+def test_weights_that_the_card_does_not_offer_are_refused_with_those_it_does(video) -> None:
+    with pytest.raises(InvalidRequest, match=r"must be one of org/rife, /weights/rife, got 'org/other'"):
+        video(enable_frame_interpolation=True, frame_interpolation_model_path="org/other")
+
+
+@pytest.mark.parametrize("field", ["frame_interpolation_model_path", "upscaling_model_path"])
+def test_weights_are_never_fetched_from_a_url(video, field) -> None:
+    with pytest.raises(InvalidRequest, match="not a URL"):
+        video(enable_frame_interpolation=True, enable_upscaling=True, **{field: "https://host/weights"})
+
+
 def test_an_upscaler_without_the_usual_scale_uses_its_largest(video, transforms) -> None:
     stages = (transforms[0], replace(transforms[1], scales=(2, 3)))
 

@@ -128,7 +128,18 @@ def test_progress_never_goes_back_when_an_attempt_begins_anew(flat_spec) -> None
 
     assert seen == sorted(seen)
     assert seen[2] == seen[1] == 69
-    assert (seen[-3:], script.view.chunks) == ([80, 89, 99], 2)
+    assert (seen[-3:], script.view.chunks) == ([89, 89, 99], 2)
+
+
+def test_a_gateway_that_starts_late_shows_the_progress_of_those_that_saw_the_first_attempt(flat_spec) -> None:
+    early, late = Script(flat_spec(cuts=(5, 4))), Script(flat_spec(cuts=(5, 4)))
+    second = SourceRecord(2, "v", step=1, steps=4, beat=1, reached_step=4)
+    for record in [SourceRecord(1, "w", step=4, steps=4, beat=1), chunk(1, 0), second]:
+        early.tell(record)
+    for record in [chunk(1, 0), second]:  # all that is left to read
+        late.tell(record)
+
+    assert late.progress == early.progress == 89
 
 
 def test_only_chunks_of_the_current_attempt_and_the_last_stage_count(flat_spec) -> None:

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from vitascope_core.job import EndState
+from vitascope_gateway.server import bound, serve_http
 
 
 @asynccontextmanager
@@ -67,6 +68,23 @@ async def test_a_connection_that_closes_cancels_its_image(stack) -> None:
         job = entry.key.partition(".")[0]
 
         assert (await stack.board.wait_end(job, 5)).state is EndState.CANCELLED
+
+
+async def test_a_request_that_outlasts_the_shutdown_is_told_to_come_again(stack) -> None:
+    stop, started = asyncio.Event(), asyncio.Event()
+    with bound("127.0.0.1", 0) as listener:
+        serving = asyncio.create_task(serve_http(stack.app, listener, stop, started.set, shutdown_s=1))
+        await started.wait()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            asking = asyncio.create_task(client.post("/v1/images/generations", json={"prompt": "a cat"}))
+            while not await stack.bucket.entries(""):  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+            stop.set()
+            answer = await asking
+        await serving
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
+    assert answer.headers["retry-after"] == "1"
 
 
 async def test_a_large_image_is_delivered_whole(stack) -> None:

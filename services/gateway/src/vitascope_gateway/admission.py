@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from vitascope_core.quality import compression_of
 from vitascope_gateway.catalogue import Catalogue
 from vitascope_gateway.fields import Fields
 from vitascope_gateway.postprocessing import plan_of
+from vitascope_gateway.previews import partial_images, video_previews
 from vitascope_gateway.sampling import denoise_spec, frame_count, frame_rate, output_count
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_gateway.vocabulary import IMAGE_FIELDS, VIDEO_FIELDS
@@ -54,6 +56,7 @@ def admit_video(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
     fps = frame_rate(fields, card)
     n = output_count(fields, card, card.max_outputs)
     denoise = denoise_spec(fields, card, frame_count(fields, card, fps), n)
+    denoise = replace(denoise, previews=video_previews(fields, card))
     plan = plan_of(fields, catalogue)
     output = _output(fields, JobKind.VIDEO, output_format, denoise, plan)
     cuts = _cuts(fields, denoise, fps, plan)
@@ -88,13 +91,14 @@ def admit_image(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
     fields.choice("response_format", ("url", "b64_json"))
     if fields.choice("background", ("auto", "opaque", "transparent")) == "transparent":
         raise UnsupportedField("background", f"{card.id} makes opaque images")
-    if fields.integer("partial_images"):
-        raise UnsupportedField("partial_images", "events are not streamed by this endpoint")
+    previews = partial_images(fields, card)
     if fields.integer("num_frames") not in (None, 1):
         raise InvalidRequest("num_frames", fields.integer("num_frames"), "1 for an image")
     output_format = IMAGE_FORMATS[fields.choice("output_format", tuple(IMAGE_FORMATS)) or "png"]
     n = output_count(fields, card, MAX_OUTPUTS)
-    denoise = denoise_spec(fields, card, 1, n)
+    if n > 1 and fields.flag("stream"):
+        raise InvalidRequest("n", n, "1 when events are streamed: they do not say which image they are of")
+    denoise = replace(denoise_spec(fields, card, 1, n), previews=previews)
     plan = plan_of(fields, catalogue)
     output = _output(fields, JobKind.IMAGE, output_format, denoise, plan)
     stamp = _stamp(JobKind.IMAGE, clock, settings)

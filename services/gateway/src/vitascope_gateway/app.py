@@ -27,22 +27,24 @@ def create_app(
     board: Board,
     submission: Submission,
     results_store: ObjectStore,
+    frames_store: ObjectStore,
     settings: GatewaySettings,
     clock: Clock,
     links: ResultLinks | None = None,
 ) -> FastAPI:
     """Return the application; it starts and connects nothing.
 
-    Files are streamed from ``results_store`` unless ``links`` knows where else clients find them.
+    Files are streamed from ``results_store`` unless ``links`` knows where else clients find them; from
+    ``frames_store`` come previews, and nothing else.
     """
     # A redirect for a trailing slash would turn https into http behind a proxy.
     app = FastAPI(title="Vitascope", version=version("vitascope-gateway"), redirect_slashes=False)
-    desk = Desk(board, submission, results_store, settings, clock, links)
+    desk = Desk(board, submission, results_store, settings, clock, frames_store, links)
     for routes in (VideoRoutes(desk), ImageRoutes(desk), ModelRoutes(desk), HealthRoutes(board)):
         app.include_router(routes.router())
     errors.install(app, settings.retry_after_s)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, upload_limit=settings.max_upload_bytes)
     app.add_middleware(Traced)
     app.add_middleware(Net)
     if settings.cors_origins:

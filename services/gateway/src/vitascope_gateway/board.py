@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self
 
 from vitascope_core.card import ModelCard, StageCard
@@ -38,6 +38,7 @@ class Board:
         self._live: set[str] = set()
         self._became_ready = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[JobEnd]]] = {}
+        self._followers: dict[str, set[asyncio.Event]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -103,7 +104,7 @@ class Board:
         source, end = await self._jobs.source(job_id), await self._jobs.end(job_id)
         if source is not None:
             found.apply(JobChange(job_id, "source", source.record))
-            for chunk in await self._jobs.chunks(job_id, source.record.attempt, spec.plan.last):
+            for chunk in await self._jobs.chunks(job_id, source.record.attempt):
                 found.apply(JobChange(job_id, "chunk", chunk))
         if end is not None:
             found.apply(JobChange(job_id, "end", end))
@@ -135,6 +136,18 @@ class Board:
             self._waiting[job_id].discard(future)
             if not self._waiting[job_id]:
                 del self._waiting[job_id]
+
+    @contextmanager
+    def changes(self, job_id: str) -> Iterator[asyncio.Event]:
+        """Have an event set whenever anything becomes known of a job, for as long as the block runs."""
+        changed = asyncio.Event()
+        self._followers.setdefault(job_id, set()).add(changed)
+        try:
+            yield changed
+        finally:
+            self._followers[job_id].discard(changed)
+            if not self._followers[job_id]:
+                del self._followers[job_id]
 
     @property
     def catalogue(self) -> Catalogue:
@@ -179,6 +192,8 @@ class Board:
                     self._is_live("jobs")
                     continue
                 self._ledger.apply(change)
+                for changed in self._followers.get(change.job_id, ()):
+                    changed.set()
                 if isinstance(change.record, JobEnd):
                     self._tell(change.job_id, change.record)
 

@@ -43,11 +43,11 @@ async def read_fields(request: Request, max_text_part_bytes: int) -> Fields:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return _form(await _multipart(request, max_text_part_bytes))
+        return form_fields(await _multipart(request, max_text_part_bytes))
     body = await request.body()
     # curl -d labels JSON as a form unless told otherwise.
     if kind == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
-        return _form(_urlencoded(body))
+        return form_fields(_urlencoded(body))
     if kind not in ("", "application/x-www-form-urlencoded", "text/plain", "application/json") and not (
         kind.startswith("application/") and kind.endswith("+json")
     ):
@@ -89,7 +89,13 @@ async def _multipart(request: Request, max_text_part_bytes: int) -> list[tuple[s
         ]
 
 
-def _form(pairs: Iterable[tuple[str, object]]) -> Fields:
+def form_fields(pairs: Iterable[tuple[str, object]]) -> Fields:
+    """Return the fields of a form's parts, texts and `Upload`, in order.
+
+    Raises:
+        BadBody: A text is not Unicode.
+        InvalidRequest: A field is sent in two ways that exclude each other.
+    """
     values: dict[str, object] = {}
     for name, value in pairs:
         try:

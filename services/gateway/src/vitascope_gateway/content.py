@@ -73,7 +73,7 @@ def chosen_file(view: JobView, variant: str | None) -> FileRecord:
     if _INDEX.fullmatch(name):
         output, name = int(name), main
     elif name != main and (view.spec.kind is JobKind.IMAGE or name not in _PREVIEWS):
-        names = [main, *_PREVIEWS] if view.spec.kind is JobKind.VIDEO else [main]
+        names = [main, *_PREVIEWS, "preview"] if view.spec.kind is JobKind.VIDEO else [main]
         raise InvalidRequest("variant", variant, f"one of {', '.join(names)}, or the number of an output")
     if view.end is None:
         path = f"GET /v1/videos/{view.spec.id}" if view.spec.kind is JobKind.VIDEO else "the request that makes it"

@@ -35,6 +35,7 @@ class Desk:
     results: ObjectStore
     settings: GatewaySettings
     clock: Clock
+    frames: ObjectStore
     links: ResultLinks | None = None
 
     async def fields(self, request: Request) -> Fields:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -89,13 +90,26 @@ class ErrorAnswer:
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error, "detail": self.message}
+
     def response(self) -> Response:
         """Return the answer as a response."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return JSONResponse({"error": error, "detail": self.message}, self.status, headers=dict(self.headers))
+        return JSONResponse(self.body, self.status, headers=dict(self.headers))
 
 
 INTERNAL = ErrorAnswer(500, "The server had an error while processing the request", SERVER_ERROR)
+SHUTTING_DOWN = ErrorAnswer(
+    503,
+    "The server is shutting down and did not finish the request",
+    SERVER_ERROR,
+    code=Outage.code,
+    # Another replica can answer at once.
+    headers={"retry-after": "1"},
+)
 
 
 def answer_to(error: VitascopeError, retry_after_s: int) -> ErrorAnswer:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vitascope_core.errors import InvalidRequest, InvalidType
 
@@ -17,9 +18,14 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file part of a form. It is not read: no field takes a file yet."""
+    """A file part of a form.
+
+    Attributes:
+        path: Where its content lies while the request is answered; None where no field takes a file: it is not read.
+    """
 
     filename: str
+    path: Path | None = None
 
 
 class Fields:
@@ -44,6 +50,10 @@ class Fields:
     def has(self, name: str) -> bool:
         """Whether the field says something."""
         return self._value(name) is not None
+
+    def raw(self, name: str) -> object:
+        """Return what the field says, whatever it is; None if it says nothing."""
+        return self._value(name)
 
     def text(self, name: str) -> str | None:
         """Return a text as it is, also an empty one.

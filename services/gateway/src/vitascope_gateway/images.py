@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from vitascope_core.errors import Outage
 from vitascope_core.job import EndState, FileRecord, JobEnd, JobKind, JobSpec
 from vitascope_gateway.admission import admit_image
 from vitascope_gateway.content import chosen_file, file_response
 from vitascope_gateway.desk import Desk
-from vitascope_gateway.errors import GenerationFailed, WaitTooLong
+from vitascope_gateway.errors import GenerationFailed
+from vitascope_gateway.event_stream import Event, EventStream
+from vitascope_gateway.previews import preview
 from vitascope_gateway.usage import image_usage_object
-
-log = logging.getLogger(__name__)
+from vitascope_gateway.waiting import Shown, ended, events
 
 _QUALITY = {"low": "low", "medium": "medium", "standard": "medium", "xhigh": "xhigh", "max": "max"}
 
@@ -40,17 +40,16 @@ class ImageRoutes:
         return router
 
     async def generate(self, request: Request) -> Response:
-        """Make images and answer when they are there."""
+        """Make images and answer when they are there, or with events on the way."""
         desk = self._desk
         fields = await desk.fields(request)
         spec = admit_image(fields, desk.catalogue, desk.owner(request), desk.clock, desk.settings)
         await desk.submission.submit(spec)
-        end = await self._ended(request, spec)
-        if end.state is not EndState.COMPLETED:
-            raise GenerationFailed(end.code, end.message)
-        wanted = fields.text("response_format")
-        files = sorted((f for f in end.files if f.variant == "image"), key=lambda f: f.output)
-        return await self._answer(spec, end, files, desk.base_url(request), wanted, fields.text("quality"))
+        quality = _QUALITY.get(fields.text("quality") or "", "high")
+        if fields.flag("stream"):
+            return EventStream(self._events(request, spec, quality), desk.settings.retry_after_s)
+        end = _completed(await ended(desk, request, spec))
+        return await self._answer(spec, end, desk.base_url(request), fields.text("response_format"), quality)
 
     async def content(self, request: Request, image_id: str, variant: str | None = None) -> Response:
         """Download one image of a request, whole or in part."""
@@ -58,45 +57,36 @@ class ImageRoutes:
         record = chosen_file(view, variant)
         return await file_response(request, self._desk.results, view, record, self._desk.link(view.spec, record))
 
-    async def _ended(self, request: Request, spec: JobSpec) -> JobEnd:
-        """Return the job's end; cancel the job if its client leaves or has waited long enough."""
-        limit_s = self._desk.settings.sync_timeout_s
-        waiting = asyncio.create_task(self._desk.board.wait_end(spec.id, limit_s))
-        leaving = asyncio.create_task(_left(request))
-        try:
-            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            end = waiting.result() if waiting.done() else None
-            left = leaving.done()
-        finally:
-            waiting.cancel()
-            leaving.cancel()
-            await asyncio.gather(waiting, leaving, return_exceptions=True)
-        if end is not None:
-            return end
-        standing = await self._cancel(spec.id)
-        if standing is not None and standing.state is not EndState.CANCELLED:
-            return standing  # it ended just now
-        if left:
-            raise ClientDisconnect
-        raise WaitTooLong(limit_s)
+    async def _events(self, request: Request, spec: JobSpec, quality: str) -> AsyncGenerator[Event | None, None]:
+        """Yield each preview as it is made, then the finished image."""
+        shown = 0
+        async with aclosing(events(self._desk, request, spec)) as heard:
+            async for news in heard:
+                if news is None:
+                    yield None
+                elif isinstance(news, Shown):
+                    for index in range(shown, news.previews):
+                        data = await preview(self._desk, spec.id, news.attempt, index)
+                        if data is not None:
+                            about = _about(spec, quality, spec.denoise.width, spec.denoise.height)
+                            encoded = {"b64_json": base64.b64encode(data).decode(), "partial_image_index": index}
+                            yield {"type": "image_generation.partial_image", **encoded, **about}
+                    shown = news.previews
+                else:
+                    yield await self._finished(spec, _completed(news), quality)
 
-    async def _cancel(self, job_id: str) -> JobEnd | None:
-        try:
-            return await self._desk.submission.cancel(job_id)
-        except Outage as error:
-            # It runs on and ends unseen. The client must not be told to try again: that would make it two.
-            log.warning("abandoned job not cancelled", extra={"job_id": job_id, "error": str(error)})
-            return None
+    async def _finished(self, spec: JobSpec, end: JobEnd, quality: str) -> Event:
+        record = next(file for file in end.files if file.variant == "image")
+        data = await self._desk.results.get(record.key)
+        encoded = {"b64_json": (await asyncio.to_thread(base64.b64encode, data)).decode()}
+        about = _about(spec, quality, record.width, record.height)
+        seed = {"id": spec.id, "seed": spec.denoise.seeds[0], "usage": image_usage_object(end.usage)}
+        return {"type": "image_generation.completed", **encoded, **about, **seed}
 
     async def _answer(
-        self,
-        spec: JobSpec,
-        end: JobEnd,
-        files: Sequence[FileRecord],
-        base_url: str,
-        response_format: str | None,
-        quality: str | None,
+        self, spec: JobSpec, end: JobEnd, base_url: str, response_format: str | None, quality: str
     ) -> Response:
+        files = sorted((f for f in end.files if f.variant == "image"), key=lambda f: f.output)
         urls = [self._desk.link(spec, record) or _url(base_url, spec, record) for record in files]
         data: list[bytes] = []
         if response_format != "url":
@@ -106,7 +96,7 @@ class ImageRoutes:
             "created": spec.created_ms // 1000,
             "background": "opaque",
             "output_format": spec.output.format,
-            "quality": _QUALITY.get(quality or "", "high"),
+            "quality": quality,
             "size": f"{files[0].width}x{files[0].height}" if files else None,
             "seed": spec.denoise.seeds[0] if spec.outputs == 1 else list(spec.denoise.seeds),
             "usage": image_usage_object(end.usage),
@@ -131,7 +121,17 @@ def _url(base_url: str, spec: JobSpec, record: FileRecord) -> str:
     return url if spec.outputs == 1 else f"{url}?variant={record.output}"
 
 
-async def _left(request: Request) -> None:
-    """Return when the client closes the connection; the body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _about(spec: JobSpec, quality: str, width: int, height: int) -> dict[str, Any]:
+    return {
+        "created_at": spec.created_ms // 1000,
+        "size": f"{width}x{height}",
+        "quality": quality,
+        "background": "opaque",
+        "output_format": spec.output.format,
+    }
+
+
+def _completed(end: JobEnd) -> JobEnd:
+    if end.state is not EndState.COMPLETED:
+        raise GenerationFailed(end.code, end.message)
+    return end

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vitascope_core.geometry import chunk_length
 from vitascope_core.job import ChunkRecord, EndState, JobEnd, JobKind, JobSpec, SourceRecord, SourceState
 from vitascope_core.plan import StageName
 from vitascope_platform.jobs import JobChange
@@ -14,6 +16,10 @@ from vitascope_platform.jobs import JobChange
 SOURCE_SHARE = 80
 CHUNK_SHARE = 19
 """Points of progress for the denoising steps and for the chunks of the last stage; the last one comes with the end."""
+
+READ_SHARE = 10
+PROCESSED_SHARE = 89
+"""The same for jobs that read a file: its chunks as they are read, and those of the last stage."""
 
 _JOB_ID = re.compile(r"(?:video|img)_([0-9a-f]{12})[0-9a-f]{20}")
 
@@ -73,6 +79,7 @@ class _Job:
     source: SourceRecord | None = None
     end: JobEnd | None = None
     chunks: dict[tuple[int, StageName], set[tuple[int, int]]] = field(default_factory=dict)
+    best: dict[StageName, int] = field(default_factory=dict)
     mark: int = 0
 
     def take(self, record: JobSpec | SourceRecord | ChunkRecord | JobEnd) -> None:
@@ -82,7 +89,7 @@ class _Job:
         elif isinstance(record, JobEnd):
             self.end = record
             # A finished job is remembered for days: what is left of it must not grow with its length.
-            self.source, self.chunks = None, {}
+            self.source, self.chunks, self.best = None, {}, {}
         elif self.end is None:
             self._take_progress(record)
         self.mark = max(self.mark, self._progress())
@@ -94,7 +101,9 @@ class _Job:
                 self.chunks.setdefault((record.attempt, record.stage), set()).add((record.output, record.index))
         elif self.source is None or (record.attempt, record.beat) >= (attempt, self.source.beat):
             self.source = record
-            self.chunks = {key: seen for key, seen in self.chunks.items() if key[0] >= record.attempt}
+            for key in [key for key in self.chunks if key[0] < record.attempt]:
+                # How far an earlier attempt got is how far the job was seen to be: by the gateways that saw it.
+                self.best[key[1]] = max(self.best.get(key[1], 0), len(self.chunks.pop(key)))
 
     def _progress(self) -> int:
         if self.spec is None:
@@ -103,11 +112,25 @@ class _Job:
             return 100 if self.end.state is EndState.COMPLETED else self.mark
         if self.source is None:
             return 0
-        done = self.source.step / self.source.steps if self.source.steps else 0.0
+        if self.spec.ingest is not None:
+            return self._progress_of_file(self.spec, self.source)
+        reached = max(self.source.step, self.source.reached_step)
+        done = reached / self.source.steps if self.source.steps else 0.0
         if self.source.state is SourceState.DECODED:
             done = 1.0
         expected = len(self.spec.cuts) * self.spec.outputs
-        points = SOURCE_SHARE * min(1.0, done) + CHUNK_SHARE * min(1.0, self._count(self.spec) / expected)
+        made = max(self._count(self.spec), self.best.get(self.spec.plan.last, 0))
+        points = SOURCE_SHARE * min(1.0, done) + CHUNK_SHARE * min(1.0, made / expected)
+        return min(99, int(points))
+
+    def _progress_of_file(self, spec: JobSpec, source: SourceRecord) -> int:
+        """Return the progress of a job that reads a file: how many chunks it has is known once all were read."""
+        expected = sum(source.chunks) if source.state is SourceState.DECODED else _chunks_guessed(spec, source)
+        if not expected:
+            return 0
+        read = max(len(self.chunks.get((source.attempt, StageName.INGEST), ())), self.best.get(StageName.INGEST, 0))
+        made = max(self._count(spec), self.best.get(spec.plan.last, 0))
+        points = READ_SHARE * min(1.0, read / expected) + PROCESSED_SHARE * min(1.0, made / expected)
         return min(99, int(points))
 
     def _count(self, spec: JobSpec) -> int:
@@ -119,6 +142,15 @@ class _Job:
         if self.spec is None:
             return None
         return JobView(self.spec, self.source, self._count(self.spec), self.end, self.mark)
+
+
+def _chunks_guessed(spec: JobSpec, source: SourceRecord) -> int:
+    """Return how many chunks a file makes, as far as its headers say; 0 if they do not."""
+    media = source.media
+    if spec.ingest is None or media is None or not media.frames:
+        return 0
+    length = spec.ingest.chunk_frames or chunk_length(media.width, media.height, media.fps, spec.plan)
+    return math.ceil(media.frames / length)
 
 
 class Ledger:

@@ -38,6 +38,7 @@ async def serve(service: Service, settings: GatewayServiceSettings) -> None:
                 board=board,
                 submission=Submission(board=board, platform=platform, max_queued=settings.gateway.max_queued),
                 results_store=platform.results,
+                frames_store=platform.frames,
                 settings=settings.gateway,
                 clock=platform.clock,
                 links=result_links(settings.s3),

@@ -26,11 +26,13 @@ def plan_of(fields: Fields, catalogue: Catalogue) -> Plan:
 def _interpolation(fields: Fields, catalogue: Catalogue) -> InterpolateOptions | None:
     exp = fields.integer("frame_interpolation_exp")
     scale = fields.number("frame_interpolation_scale")
+    path = fields.text("frame_interpolation_model_path")
     options = ("frame_interpolation_exp", "frame_interpolation_scale", "frame_interpolation_model_path")
     card = _wanted(fields, catalogue, "enable_frame_interpolation", options, StageName.INTERPOLATE, "interpolator")
     if card is None:
         return None
-    chosen = InterpolateOptions(1 if exp is None else exp, 1.0 if scale is None else scale)
+    model = _model("frame_interpolation_model_path", path, card, "interpolator")
+    chosen = InterpolateOptions(1 if exp is None else exp, 1.0 if scale is None else scale, model)
     if chosen.exp not in card.exps:
         raise InvalidRequest("frame_interpolation_exp", chosen.exp, f"one of {_listed(card.exps)}")
     if chosen.scale not in card.flow_scales:
@@ -40,6 +42,7 @@ def _interpolation(fields: Fields, catalogue: Catalogue) -> InterpolateOptions |
 
 def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
     scale = fields.integer("upscaling_scale")
+    path = fields.text("upscaling_model_path")
     options = ("upscaling_scale", "upscaling_model_path")
     card = _wanted(fields, catalogue, "enable_upscaling", options, StageName.UPSCALE, "upscaler")
     if card is None:
@@ -48,7 +51,7 @@ def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
         scale = DEFAULT_UPSCALING if DEFAULT_UPSCALING in card.scales else max(card.scales, default=DEFAULT_UPSCALING)
     if scale not in card.scales:
         raise InvalidRequest("upscaling_scale", scale, f"one of {_listed(card.scales)}")
-    return UpscaleOptions(scale)
+    return UpscaleOptions(scale, _model("upscaling_model_path", path, card, "upscaler"))
 
 
 def _wanted(
@@ -56,10 +59,6 @@ def _wanted(
 ) -> StageCard | None:
     """Return the card of a transform that the request switches on, or None if it does not."""
     on = fields.flag(switch)
-    path = next((name for name in options if name.endswith("_model_path") and fields.has(name)), None)
-    if path is not None and on is not False:
-        fields.text(path)
-        raise UnsupportedField(path, f"the {worker} runs the model that it was installed with")
     if on is None:
         stray = next((name for name in options if fields.has(name)), None)
         if stray is not None:
@@ -70,6 +69,19 @@ def _wanted(
     if card is None:
         raise UnsupportedField(switch, f"no {worker} is installed")
     return card
+
+
+def _model(field: str, path: str | None, card: StageCard, worker: str) -> str:
+    """Return the weights that a request names, or "" for the worker's own."""
+    if not path:
+        return ""
+    if "://" in path:
+        raise InvalidRequest(field, path, "a local path or a Hugging Face repo id, not a URL")
+    if not card.models:
+        raise UnsupportedField(field, f"the {worker} runs the model that it was installed with")
+    if path not in card.models:
+        raise InvalidRequest(field, path, f"one of {', '.join(card.models)}")
+    return path
 
 
 def _listed(values: tuple[int, ...] | tuple[float, ...]) -> str:

@@ -31,6 +31,8 @@ class GatewaySettings(BaseSettings):
     """Largest request body. A reference image may be a data URL of 20 MiB."""
     max_text_part_bytes: int = Field(default=21 * MEBIBYTE, ge=64 * 1024)
     """Largest text part of a multipart body; these are held in memory."""
+    max_upload_bytes: int = Field(default=2048 * MEBIBYTE, ge=64 * 1024)
+    """Largest request body with an existing video in it; it goes to disk as it comes."""
     poll_after_ms: int = Field(default=1000, ge=50, le=60_000)
     """What the SDK's poll helpers are told to wait between two looks at an unfinished video, milliseconds."""
     retry_after_s: int = Field(default=2, ge=1, le=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from vitascope_core.errors import Outage
 from vitascope_core.job import JobEnd, JobSpec
@@ -38,14 +39,22 @@ class Submission:
         self._patience = Patience(platform.clock, PATIENCE_S, pause_s=0.1)
         self._bound = QueueBound(platform.bus, platform.clock, max_queued)
 
-    async def submit(self, spec: JobSpec) -> None:
+    async def submit(self, spec: JobSpec, file: Path | None = None) -> None:
         """Accept a job: it is one once its spec is stored.
+
+        Args:
+            spec: The job.
+            file: What ``spec.ingest`` names; it is stored first, and may be moved away.
 
         Raises:
             QueueFull: As many jobs of its pool wait as may; nothing is stored.
+            StoreUnavailable: The file could not be stored.
             BrokerUnavailable: The spec could not be stored. It may be there all the same; the job then runs unseen.
         """
         async with self._bound.entered(source_task(spec).queue):
+            if file is not None and spec.ingest is not None:
+                # Should the job not be accepted after that, nobody knows of it, and the reaper removes the file.
+                await self._platform.frames.put_file(spec.ingest.key, file)
             await self._accept(spec)
 
     async def _accept(self, spec: JobSpec) -> None:

@@ -15,6 +15,8 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "attempts": usage.attempts,
         "frames": usage.frames,
         "bytes": usage.bytes,
+        "repeated_steps": usage.repeated_steps,
+        "saved_seconds": round(usage.saved_seconds, 3),
     }
 
 

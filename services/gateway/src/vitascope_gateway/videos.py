@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -9,22 +10,28 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from vitascope_core.errors import InvalidRequest
-from vitascope_core.job import JobKind, JobSpec
+from vitascope_core.job import DenoiseSpec, JobKind
 from vitascope_gateway.admission import admit_video
 from vitascope_gateway.content import chosen_file, file_response
 from vitascope_gateway.desk import Desk, is_completed
+from vitascope_gateway.enhance_request import received
+from vitascope_gateway.enhancement import admit_enhancement
 from vitascope_gateway.errors import NotFound
+from vitascope_gateway.finished_look import finished_look
 from vitascope_gateway.ledger import JobView, Status
+from vitascope_gateway.previews import VARIANT, preview_response
 from vitascope_gateway.usage import usage_object
 
 
 def video_object(view: JobView) -> dict[str, Any]:
     """Return a job as OpenAI's Video object, with what is known beyond it.
 
-    ``size``, ``seconds``, ``fps`` and ``num_frames`` are those of the finished file.
+    ``size``, ``seconds``, ``fps`` and ``num_frames`` are those of the finished file. Of a file that was sent nothing is
+    known before it was opened: they are null until then, and ``num_frames`` is an estimate until the end.
     """
     spec, end = view.spec, view.end
-    width, height = _finished_size(view)
+    look = finished_look(view)
+    generated = spec.denoise if spec.ingest is None else None
     failed = end is not None and view.status is Status.FAILED
     completed_at = end.at_ms // 1000 if end is not None and is_completed(view) else None
     return {
@@ -36,33 +43,26 @@ def video_object(view: JobView) -> dict[str, Any]:
         "created_at": spec.created_ms // 1000,
         "completed_at": completed_at,
         "expires_at": None if completed_at is None else completed_at + spec.result_ttl_s,
-        "prompt": spec.denoise.prompt,
-        "size": f"{width}x{height}",
-        "seconds": str(max(1, round(spec.out_frames / spec.out_fps))),
-        "remixed_from_video_id": None,
+        "prompt": generated.prompt if generated else None,
+        "size": f"{look.width}x{look.height}" if look else None,
+        "seconds": str(max(1, round(look.frames / look.fps))) if look and look.frames else None,
+        "remixed_from_video_id": (spec.ingest.video_id or None) if spec.ingest else None,
         "error": {"code": end.code, "message": end.message} if end is not None and failed else None,
-        "seed": spec.denoise.seeds[0] if spec.outputs == 1 else list(spec.denoise.seeds),
+        "seed": _seed(generated) if generated else None,
         "n": spec.outputs,
-        "num_frames": spec.out_frames,
-        "fps": _plain_number(spec),
-        "num_inference_steps": spec.denoise.num_inference_steps,
-        "guidance_scale": spec.denoise.guidance_scale,
+        "num_frames": (look.frames or None) if look else None,
+        "fps": _plain_number(look.fps) if look else None,
+        "num_inference_steps": generated.num_inference_steps if generated else None,
+        "guidance_scale": generated.guidance_scale if generated else None,
         "usage": None if end is None else usage_object(end.usage),
     }
 
 
-def _finished_size(view: JobView) -> tuple[int, int]:
-    for record in view.end.files if view.end is not None else ():
-        if record.variant == "video":
-            return record.width, record.height
-    factor = view.spec.plan.size_factor
-    width, height = view.spec.denoise.width * factor, view.spec.denoise.height * factor
-    # H.264 with 4:2:0 has even sides only; the uploader repeats the last row or column.
-    return width + width % 2, height + height % 2
+def _seed(denoise: DenoiseSpec) -> int | list[int]:
+    return denoise.seeds[0] if len(denoise.seeds) == 1 else list(denoise.seeds)
 
 
-def _plain_number(spec: JobSpec) -> int | float:
-    fps = spec.out_fps
+def _plain_number(fps: Fraction) -> int | float:
     return fps.numerator if fps.denominator == 1 else round(float(fps), 4)
 
 
@@ -77,6 +77,7 @@ class VideoRoutes:
         router = APIRouter(prefix="/v1/videos", tags=["videos"])
         router.add_api_route("", self.create, methods=["POST"])
         router.add_api_route("", self.list, methods=["GET"])
+        router.add_api_route("/enhance", self.enhance, methods=["POST"])
         router.add_api_route("/{video_id}", self.retrieve, methods=["GET"])
         router.add_api_route("/{video_id}", self.delete, methods=["DELETE"])
         router.add_api_route("/{video_id}/content", self.content, methods=["GET"])
@@ -89,6 +90,14 @@ class VideoRoutes:
         fields = await desk.fields(request)
         spec = admit_video(fields, desk.catalogue, desk.owner(request), desk.clock, desk.settings)
         await desk.submission.submit(spec)
+        return self._answer(JobView(spec))
+
+    async def enhance(self, request: Request) -> Response:
+        """Accept an existing video, sent as a file or named by its id, to be processed further."""
+        desk = self._desk
+        async with received(desk, request) as (fields, given, path):
+            spec = admit_enhancement(fields, given, desk.catalogue, desk.owner(request), desk.clock, desk.settings)
+            await desk.submission.submit(spec, path)
         return self._answer(JobView(spec))
 
     async def list(
@@ -132,8 +141,10 @@ class VideoRoutes:
         return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
 
     async def content(self, request: Request, video_id: str, variant: str | None = None) -> Response:
-        """Download a video, its thumbnail or its spritesheet, whole or in part."""
+        """Download a video, its thumbnail or its spritesheet, whole or in part; a preview while it is made."""
         view = await self._desk.job(request, video_id, JobKind.VIDEO)
+        if variant == VARIANT:
+            return await preview_response(self._desk, view)
         record = chosen_file(view, variant)
         return await file_response(request, self._desk.results, view, record, self._desk.link(view.spec, record))
 

@@ -81,7 +81,6 @@ _OFF = {
     "profile": "a request cannot make the server write files",
     "profile_all_stages": "a request cannot make the server write files",
     "generate_sound": "the model makes no sound",
-    "stream": "events are not streamed by this endpoint",
 }
 
 _NO_INPUTS = "the models served here start from a prompt alone"
@@ -137,10 +136,20 @@ _UNSUPPORTED = {
 
 VIDEO_FIELDS = Vocabulary(
     honoured=frozenset(
-        {*_SAMPLING, *_ENCODING, *_UPSCALING, *_INTERPOLATION, "seconds", "num_frames", "fps", "chunk_frames"}
+        {
+            *_SAMPLING,
+            *_ENCODING,
+            *_UPSCALING,
+            *_INTERPOLATION,
+            "seconds",
+            "num_frames",
+            "fps",
+            "chunk_frames",
+            "previews",
+        }
     ),
     ignored=_IGNORED,
-    off=_OFF,
+    off={**_OFF, "stream": "a video is polled, its events are not streamed"},
     unsupported={
         **_UNSUPPORTED,
         "response_format": "a video is fetched from its content endpoint",
@@ -151,7 +160,16 @@ VIDEO_FIELDS = Vocabulary(
 _NO_FRAMES = "an image has no frames to interpolate"
 IMAGE_FIELDS = Vocabulary(
     honoured=frozenset(
-        {*_SAMPLING, *_ENCODING, *_UPSCALING, "response_format", "background", "partial_images", "num_frames"}
+        {
+            *_SAMPLING,
+            *_ENCODING,
+            *_UPSCALING,
+            "response_format",
+            "background",
+            "stream",
+            "partial_images",
+            "num_frames",
+        }
     ),
     ignored=_IGNORED,
     off={**_OFF, "enable_frame_interpolation": _NO_FRAMES},
@@ -159,5 +177,23 @@ IMAGE_FIELDS = Vocabulary(
         **_UNSUPPORTED,
         **dict.fromkeys(_INTERPOLATION - {"enable_frame_interpolation"}, _NO_FRAMES),
         **dict.fromkeys(("seconds", "fps", "chunk_frames"), "an image has no duration"),
+        "previews": "the previews of an image are its partial_images",
+    },
+)
+
+_NOT_GENERATED = "the video is there already; it is processed, not generated"
+_GENERATING = _SAMPLING | {"seconds", "num_frames", "previews"}
+_OTHER_INPUTS = tuple(name for name in _INPUTS if name != "video")
+ENHANCE_FIELDS = Vocabulary(
+    honoured=frozenset({*_ENCODING, *_UPSCALING, *_INTERPOLATION, "video", "video_id", "variant", "chunk_frames"}),
+    ignored=_IGNORED,
+    off={**_OFF, "stream": "a video is polled, its events are not streamed"},
+    unsupported={
+        **_UNSUPPORTED,
+        **dict.fromkeys(_OTHER_INPUTS, "the video is sent as a file or named by its id; URLs are not fetched"),
+        **dict.fromkeys(_GENERATING, _NOT_GENERATED),
+        "fps": "a file has a frame rate of its own",
+        "response_format": "a video is fetched from its content endpoint",
+        "background": "videos have no transparency",
     },
 )

@@ -1,0 +1,176 @@
+"""From a request about an existing video to a job's spec. Nothing is decoded here: the file shows what it is later."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from vitascope_core.errors import InvalidRequest, InvalidType, MissingField, UnsupportedField
+from vitascope_core.geometry import LONGEST_SIDE
+from vitascope_core.job import (
+    NO_DENOISING,
+    FileRecord,
+    IngestSpec,
+    JobEnd,
+    JobKind,
+    JobSpec,
+    Media,
+    OutputSpec,
+    new_job_id,
+)
+from vitascope_core.keys import input_key
+from vitascope_core.plan import Plan, StageName
+from vitascope_core.ports import Clock
+from vitascope_core.quality import compression_of
+from vitascope_gateway.admission import QUALITY_HINTS
+from vitascope_gateway.catalogue import Catalogue
+from vitascope_gateway.fields import Fields, Upload
+from vitascope_gateway.postprocessing import plan_of
+from vitascope_gateway.settings import GatewaySettings
+from vitascope_gateway.vocabulary import ENHANCE_FIELDS
+
+VIDEO = "video"
+VIDEO_ID = "video_id"
+
+MAX_CHUNK_FRAMES = 10_000
+
+
+class Given(NamedTuple):
+    """The file that a job reads, before it is stored.
+
+    Attributes:
+        name: As the client called it.
+        size: Bytes.
+        model: The model that made it; "" for a file from outside.
+        video_id: The job that made it; "" for a file from outside.
+        known: What is known of it.
+    """
+
+    name: str
+    size: int
+    model: str = ""
+    video_id: str = ""
+    known: Media | None = None
+
+
+class Named(NamedTuple):
+    """The id of a video, and the field that says it, as the client wrote it."""
+
+    id: str
+    field: str
+
+
+def named_video(fields: Fields) -> Named | None:
+    """Return the finished video that a request is about; None if it brings a file.
+
+    ``video`` is a file or an object with the ``id``, as where OpenAI's API edits videos; ``video_id`` is the id itself.
+
+    Raises:
+        InvalidRequest: It says neither or both, or something else, such as a URL.
+    """
+    video = fields.raw(VIDEO)
+    video_id = fields.text(VIDEO_ID) or None
+    if video is not None and video_id is not None:
+        raise InvalidRequest(VIDEO_ID, video_id, f"absent where {VIDEO} is sent")
+    if isinstance(video, Upload):
+        return None
+    if video is None:
+        if video_id is None:
+            raise MissingField(VIDEO)
+        return Named(video_id, VIDEO_ID)
+    if isinstance(video, dict):
+        if set(video) == {"id"} and isinstance(video["id"], str):
+            return Named(video["id"], f"{VIDEO}.id")
+        raise InvalidRequest(VIDEO, video, 'a file, or an object with the "id" of a finished video and nothing else')
+    if isinstance(video, list):
+        raise InvalidRequest(VIDEO, video, "a single file")
+    raise InvalidType(VIDEO, video, 'a file, or an object with the "id" of a finished video; URLs are not fetched')
+
+
+def finished_file(named: Named, end: JobEnd | None, variant: int | None, outputs: int) -> FileRecord:
+    """Return the file of a finished video that a request is about.
+
+    Args:
+        named: The video.
+        end: How it ended, if it has.
+        variant: Number of the output; None for the only one.
+        outputs: How many it has.
+
+    Raises:
+        InvalidRequest: It is not finished, or does not say which of its outputs.
+    """
+    files = [] if end is None else [file for file in end.files if file.variant == str(JobKind.VIDEO)]
+    if not files:
+        raise InvalidRequest(named.field, named.id, "the id of a video that is completed")
+    if variant is None and outputs > 1:
+        raise InvalidRequest("variant", variant, f"from 0 to {outputs - 1}: the video has {outputs} outputs")
+    for file in files:
+        if file.output == (variant or 0):
+            return file
+    raise InvalidRequest("variant", variant, f"from 0 to {outputs - 1}")
+
+
+def admit_enhancement(
+    fields: Fields, given: Given, catalogue: Catalogue, owner: str, clock: Clock, settings: GatewaySettings
+) -> JobSpec:
+    """Return the spec of a new job that processes an existing file, to be stored under ``spec.ingest.key``.
+
+    Raises:
+        InvalidRequest: A field is missing, wrong or not supported; named as the client wrote it.
+    """
+    ENHANCE_FIELDS.check(fields)
+    fields.choice("quality", QUALITY_HINTS)
+    fields.choice("output_format", ("mp4",))
+    wanted = plan_of(fields, catalogue)
+    if not wanted.transforms:
+        raise UnsupportedField(
+            "enable_frame_interpolation", "without it, or enable_upscaling, there is nothing to be done"
+        )
+    plan = Plan(StageName.INGEST, wanted.interpolate, wanted.upscale)
+    if not given.size:
+        raise InvalidRequest(VIDEO, given.name, "a file that is not empty")
+    _check_side(given.known, plan)
+    now_ns = clock.now_ns()
+    created_ms = now_ns // 1_000_000
+    job_id = new_job_id(JobKind.VIDEO, now_ns)
+    return JobSpec(
+        id=job_id,
+        kind=JobKind.VIDEO,
+        pool="",
+        model=given.model,
+        created_ms=created_ms,
+        deadline_ms=created_ms + settings.deadline_s * 1000,
+        denoise=NO_DENOISING,
+        cuts=(),
+        output=OutputSpec("mp4", _compression(fields)),
+        fps=Fraction(0),
+        plan=plan,
+        owner=owner,
+        result_ttl_s=settings.result_ttl_s,
+        ingest=IngestSpec(
+            key=input_key(job_id, 0),
+            name=given.name,
+            size=given.size,
+            video_id=given.video_id,
+            known=given.known,
+            chunk_frames=_chunk_frames(fields),
+        ),
+    )
+
+
+def _compression(fields: Fields) -> int:
+    quality = fields.text("output_quality") or None
+    return compression_of(JobKind.VIDEO, quality, fields.integer("output_compression"))
+
+
+def _chunk_frames(fields: Fields) -> int:
+    count = fields.integer("chunk_frames")
+    if count is not None and not 1 <= count <= MAX_CHUNK_FRAMES:
+        raise InvalidRequest("chunk_frames", count, f"from 1 to {MAX_CHUNK_FRAMES}")
+    return count or 0
+
+
+def _check_side(known: Media | None, plan: Plan) -> None:
+    side = 0 if known is None else max(known.width, known.height) * plan.size_factor
+    if side > LONGEST_SIDE:
+        raise InvalidRequest("upscaling_scale", side, f"such that the video has at most {LONGEST_SIDE} on a side")
