@@ -3,11 +3,17 @@ PYTHON ?= python3
 PORT ?= 30010
 MODEL ?= vitascope/demo
 TORCH_INDEX ?=
+# How many tests run at once: most of them wait for other processes, so two keep two cores busy.
+JOBS ?= 2
 # Where `make cluster` keeps its state; by default nowhere.
 STATE ?=
+# Length of `make nemesis`; its seed, drawn and told if not given; where its history goes.
+SECONDS ?= 120
+SEED ?=
+HISTORY ?=
 
 BIN := .venv/bin
-PACKAGES := libs/core libs/platform libs/frames services/gateway services/denoiser services/uploader services/cli
+PACKAGES := libs/core libs/platform libs/frames services/gateway services/denoiser services/interpolator services/uploader services/cli
 READY := .venv/ready
 PROTOS := protos/vitascope_platform/v1/records.proto
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -15,13 +21,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev cluster test test-all check format protos bench clean
+.PHONY: help setup dev cluster nemesis test test-all check format protos bench clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo "PORT=$(PORT) and MODEL=$(MODEL) set what 'make dev' and 'make cluster' serve; the cluster also takes"
-	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_UPLOADER=, STATE=folder and SECURED=1 (credentials for each service)."
+	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_INTERPOLATOR=, REPLICAS_UPLOADER=, STATE=folder and SECURED=1 (credentials for each service)."
 	@echo "'make setup TORCH_INDEX=URL' takes another torch build."
 
 setup: $(READY) ## Make .venv with everything pinned; TORCH_INDEX=URL chooses another build of torch
@@ -50,11 +56,14 @@ dev: $(READY) ## Serve the embedded model with all stages in one process
 cluster: $(READY) ## Run broker, store and every service as processes of their own, until Ctrl-C
 	@PORT='$(PORT)' MODEL='$(MODEL)' STATE='$(STATE)' $(BIN)/python -m tools.cluster
 
+nemesis: $(READY) ## Break a working cluster at random for SECONDS=120 and look whether anything is lost; SEED= replays
+	@$(BIN)/python -m tools.nemesis --seconds '$(SECONDS)' --seed '$(SEED)' --history '$(HISTORY)'
+
 test: check ## Check and test everything (under 15 minutes on two cores)
-	$(OFFLINE) $(BIN)/python -m pytest -m "not long"
+	$(OFFLINE) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not long"
 
 test-all: check ## The same with the long grids
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(OFFLINE) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(READY) ## Lint, types, import contracts, generated code
 	$(BIN)/ruff check

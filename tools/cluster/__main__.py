@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.cluster.cluster import DENOISER, GATEWAY, TESTCARD, UPLOADER, Cluster
+from tools.cluster.cluster import DENOISER, GATEWAY, INTERPOLATOR, TESTCARD, UPLOADER, Cluster
 from tools.cluster.process import ServiceFailed
 from vitascope_denoiser.settings import DEMO_MODEL, slug_of
 
@@ -20,7 +20,7 @@ PROMPT = "A curious raccoon"
 LOADING_S = 3600.0
 """Time that services have to come up: a model may have to be downloaded."""
 
-SERVICES = (GATEWAY, DENOISER, UPLOADER)
+SERVICES = (GATEWAY, DENOISER, INTERPOLATOR, UPLOADER)
 
 
 class WrongVariable(Exception):
@@ -33,7 +33,7 @@ def main() -> int:
         signal.signal(number, _interrupt)
     try:
         model = os.environ.get("MODEL") or DEMO_MODEL
-        replicas = {service: _number(f"REPLICAS_{service.upper()}", 1, 64) for service in SERVICES}
+        replicas = {service: _number(f"REPLICAS_{service.upper()}", _usual(service), 64) for service in SERVICES}
         port = _number("PORT", 30010, 65535)
         with _folder(os.environ.get("STATE", "")) as folder:
             _run(model, replicas, port, folder, secured=bool(_number("SECURED", 0, 1)))
@@ -71,6 +71,11 @@ def _run(model: str, replicas: dict[str, int], port: int, folder: Path, *, secur
                     if not process.alive:
                         _print_line("cluster", f"{process.name} ended with exit code {process.exit_code}; starting it")
                         cluster.restart(service, index, wait=False)
+
+
+def _usual(service: str) -> int:
+    """Return how many run unless told: an interpolator only where it has weights."""
+    return 1 if service != INTERPOLATOR or os.environ.get("VITASCOPE_INTERPOLATOR_MODEL_PATH") else 0
 
 
 def _interrupt(*_: object) -> None:

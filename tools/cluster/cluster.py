@@ -19,7 +19,7 @@ from vitascope_core.plan import StageName
 from vitascope_platform.access import read_env_file, write_access
 from vitascope_platform.access_rights import BOOTSTRAP, MONITOR, Installation
 
-GATEWAY, DENOISER, UPLOADER = "gateway", "denoiser", "uploader"
+GATEWAY, DENOISER, INTERPOLATOR, UPLOADER = "gateway", "denoiser", "interpolator", "uploader"
 TESTCARD = "testcard"
 
 READY_S = 60.0
@@ -53,7 +53,7 @@ class Cluster:
         folder: State of broker and store.
         model: What the denoisers serve: ``testcard``, ``vitascope/demo``, a folder or a Hugging Face id.
         pool: Pool of the denoisers.
-        replicas: By service, where not one.
+        replicas: By service, where not one; of the interpolator, which needs weights, none unless named here.
         env: Variables of every service.
         service_env: Variables by service; they win over ``env``.
         extra: More services by name, for example a transform or a second pool.
@@ -274,6 +274,7 @@ def _programs(
     programs = {
         GATEWAY: Program("vitascope_gateway"),
         DENOISER: Program("vitascope_denoiser", env=denoiser),
+        INTERPOLATOR: Program("vitascope_interpolator", replicas=0),
         UPLOADER: Program("vitascope_uploader"),
         **extra,
     }

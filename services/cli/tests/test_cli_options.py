@@ -30,6 +30,14 @@ def test_dashes_and_underscores_mean_the_same() -> None:
     assert (options.prompt, options.num_frames, options.vae_tiling) == ("a_b --c", 9, True)
 
 
+def test_the_checkpoint_interval_is_seconds() -> None:
+    intervals = [parse(["serve", *words]).checkpoint_interval for words in ([], ["--checkpoint-interval", "2.5"])]
+
+    assert intervals == [20.0, 2.5]
+    with pytest.raises(UsageError, match="must be seconds"):
+        parse(["serve", "--checkpoint-interval=-1"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

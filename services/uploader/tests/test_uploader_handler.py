@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import tempfile
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vitascope_core.errors import InputLost, Stopped, StoreUnavailable
+from vitascope_core.errors import DiskFull, InputLost, Stopped, StoreUnavailable
 from vitascope_core.handling import Work
 from vitascope_core.job import ChunkRecord, EndState, FileRecord, JobEnd, JobKind, JobSpec, Usage
 from vitascope_core.plan import Plan, StageName, UpscaleOptions
@@ -22,6 +23,7 @@ from vitascope_frames.testcard import Testcard
 from vitascope_frames.transform_handler import TransformHandler
 from vitascope_frames.video_file import read_frames
 from vitascope_platform.records import from_json
+from vitascope_uploader import room
 from vitascope_uploader.manifest import manifest
 from vitascope_uploader.sink import FileSink
 from vitascope_uploader.upload_handler import FileUploadHandler
@@ -94,23 +96,40 @@ async def test_the_stored_video_shows_every_frame(make_spec, store, results, con
     assert [testcard.read_number(frame) for _, frame in read_frames(path, range(9))] == list(range(9))
 
 
-async def test_segments_are_joined(make_spec, store, results, control, tmp_path) -> None:
+async def stored_segments(spec, store, control) -> list[ChunkRecord]:
     class Same:
         def apply(self, chunk, options):
             return chunk.with_frames(chunk.frames)
 
-    spec = make_spec(cuts=(3, 2), plan=Plan(upscale=UpscaleOptions()))
     segments = []
     for record in await stored(spec, store, control):
         task = Task(spec.id, StageName.UPSCALE, attempt=1, index=record.index)
         work = Work(task, spec, attempt=1, token="u", control=control)
         segments += [r async for r in TransformHandler(Same(), store).chunks(work)]
+    return segments
+
+
+async def test_segments_are_joined(make_spec, store, results, control, tmp_path) -> None:
+    spec = make_spec(cuts=(3, 2), plan=Plan(upscale=UpscaleOptions()))
+    segments = await stored_segments(spec, store, control)
 
     files = await FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), following(segments))
     path = tmp_path / "0.mp4"
     path.write_bytes(results.objects[files[0].key])
 
     assert [testcard.read_number(frame) for _, frame in read_frames(path, range(5))] == list(range(5))
+
+
+async def test_a_segment_that_differs_from_what_was_stored_is_a_lost_input(make_spec, store, results, control) -> None:
+    spec = make_spec(cuts=(3, 2), plan=Plan(upscale=UpscaleOptions()))
+    segments = await stored_segments(spec, store, control)
+    data = bytearray(store.objects[segments[1].key])
+    data[-50] ^= 1
+    store.objects[segments[1].key] = bytes(data)
+
+    with pytest.raises(InputLost, match="checksum"):
+        await FileUploadHandler(FileSink(), store, results).upload(upload_work(spec, control), following(segments))
+    assert results.objects == {}
 
 
 async def test_the_manifest_is_stored_last_and_holds_both_records(make_spec, store, results, control) -> None:
@@ -146,7 +165,7 @@ async def test_the_next_part_is_fetched_while_the_current_one_is_written(make_sp
     store.get = noted
 
     class Sink(FileSink):
-        def write(self, spec, parts, folder, control):
+        def write(self, spec, parts, folder, control, sound=None):
             def waiting():
                 for part in parts:
                     assert second_fetched.wait(10)
@@ -168,7 +187,7 @@ async def test_writing_begins_before_the_last_chunk_is_recorded(make_spec, store
         yield records[1]
 
     class Sink(FileSink):
-        def write(self, spec, parts, folder, control):
+        def write(self, spec, parts, folder, control, sound=None):
             def noted():
                 for part in parts:
                     writing.set()
@@ -237,6 +256,45 @@ async def test_half_a_result_is_removed(make_spec, store, results, control, scra
         )
     assert set(results.objects) == {"video_1/another/0.mp4"}
     assert list(scratch.iterdir()) == []
+
+
+async def test_a_disk_without_room_is_an_outage_and_no_bug(make_spec, store, results, control, scratch) -> None:
+    class Sink(FileSink):
+        def write(self, spec, parts, folder, control, sound=None):
+            (folder / "0.mp4").write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    records = await stored(make_spec(cuts=(3,)), store, control)
+    work = upload_work(make_spec(cuts=(3,)), control)
+
+    with pytest.raises(DiskFull):
+        await FileUploadHandler(Sink(), store, results).upload(work, following(records))
+    assert (results.objects, list(scratch.iterdir())) == ({}, [])
+
+
+async def test_no_folder_with_room_is_an_outage_too(make_spec, store, results, control, monkeypatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    records = await stored(make_spec(cuts=(3,)), store, control)
+    monkeypatch.setattr(room, "gettempdir", none)
+
+    with pytest.raises(DiskFull):
+        await FileUploadHandler(FileSink(), store, results).upload(
+            upload_work(make_spec(cuts=(3,)), control), following(records)
+        )
+
+
+async def test_other_errors_of_the_operating_system_stay_what_they_are(make_spec, store, results, control) -> None:
+    class Sink(FileSink):
+        def write(self, spec, parts, folder, control, sound=None):
+            raise PermissionError(errno.EACCES, "no")
+
+    records = await stored(make_spec(cuts=(3,)), store, control)
+    work = upload_work(make_spec(cuts=(3,)), control)
+
+    with pytest.raises(PermissionError):
+        await FileUploadHandler(Sink(), store, results).upload(work, following(records))
 
 
 async def test_a_stop_between_files_removes_what_was_stored(make_spec, store, results, control) -> None:

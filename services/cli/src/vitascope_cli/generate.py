@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import hashlib
 import re
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from vitascope_cli.errors import OK, CommandFailed, UsageError
+from vitascope_cli.job_run import copy_result, run_job
 from vitascope_cli.model import loaded
 from vitascope_cli.node import Node, NodeSettings, running
 from vitascope_core.card import Mode, ModelCard
 from vitascope_core.errors import InvalidRequest
-from vitascope_core.job import EndState, FileRecord, JobEnd, JobKind, JobSpec
+from vitascope_core.job import JobEnd, JobKind, JobSpec
 from vitascope_gateway.admission import admit_image, admit_video
 from vitascope_gateway.fields import Fields
 
@@ -42,6 +37,10 @@ FIELDS = (
     "n",
     "output_quality",
     "output_compression",
+    "enable_frame_interpolation",
+    "frame_interpolation_exp",
+    "frame_interpolation_scale",
+    "frame_interpolation_model_path",
 )
 """Options that are request fields of the same name."""
 
@@ -66,7 +65,7 @@ async def generate(options: argparse.Namespace, settings: NodeSettings) -> int:
         with tempfile.TemporaryDirectory(prefix="vitascope-") as folder:
             async with running(Path(folder), stages, settings) as node:
                 spec = _admit(node, options, kind, wanted)
-                end = await _run(node, spec)
+                end = await run_job(node, spec, _phase)
                 if options.save_output:
                     for path in await _save(node, spec, end, options):
                         print(path)
@@ -111,51 +110,7 @@ def _admit(node: Node, options: argparse.Namespace, kind: JobKind, wanted: str |
         raise UsageError(str(error)) from error
 
 
-async def _run(node: Node, spec: JobSpec) -> JobEnd:
-    """Run the job to its end, showing progress on a terminal."""
-    await node.submission.submit(spec)
-    failing = asyncio.create_task(node.failure())
-    try:
-        async for progress in _progress(node, spec.id):
-            if failing.done():
-                failing.result()
-            if isinstance(progress, JobEnd):
-                if progress.state is not EndState.COMPLETED:
-                    raise CommandFailed(f"{progress.code}: {progress.message}")
-                return progress
-    except asyncio.CancelledError:
-        await node.submission.cancel(spec.id)
-        raise
-    finally:
-        failing.cancel()
-        await asyncio.gather(failing, return_exceptions=True)
-    raise CommandFailed("the job vanished")
-
-
-async def _progress(node: Node, job_id: str) -> AsyncIterator[int | JobEnd]:
-    """Yield the percentage as it grows, and the end."""
-    with tqdm(
-        total=100,
-        disable=not sys.stderr.isatty(),
-        desc="queued",
-        bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}",
-        leave=False,
-    ) as bar:
-        while True:
-            end = await node.board.wait_end(job_id, timeout_s=0.1)
-            view = node.board.job(job_id)
-            if view is not None:
-                bar.set_description_str(_phase(view.progress, ended=end is not None), refresh=False)
-                bar.update(view.progress - bar.n)
-                yield view.progress
-            if end is not None:
-                yield end
-                return
-
-
-def _phase(progress: int, *, ended: bool) -> str:
-    if ended:
-        return "done"
+def _phase(progress: int) -> str:
     if progress == 0:
         return "starting"
     return "denoising" if progress < 80 else "decoding"
@@ -168,23 +123,8 @@ async def _save(node: Node, spec: JobSpec, end: JobEnd, options: argparse.Namesp
     paths = []
     for file in files:
         number = f"_{file.output}" if len(files) > 1 else ""
-        paths.append(await _copy(node, file, options.output_path / f"{stem}{number}{ending}"))
+        paths.append(await copy_result(node, file, options.output_path / f"{stem}{number}{ending}"))
     return paths
-
-
-async def _copy(node: Node, file: FileRecord, path: Path) -> Path:
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("wb") as target:
-            async for piece in node.platform.results.read(file.key):
-                target.write(piece)
-        shutil.move(partial, path)
-    except OSError as error:
-        raise CommandFailed(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return path
 
 
 def _name(spec: JobSpec, given: str | None) -> tuple[str, str]:

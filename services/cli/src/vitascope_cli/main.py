@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from vitascope_cli.doctor import doctor
+from vitascope_cli.enhance import enhance
 from vitascope_cli.errors import FAILED, INTERRUPTED, USAGE, UsageError, say
 from vitascope_cli.generate import generate
 from vitascope_cli.node import NodeSettings
@@ -18,6 +19,7 @@ from vitascope_core.errors import InvalidRequest, InvalidSettings, VitascopeErro
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_platform.logs import log_to_stderr
 from vitascope_platform.settings import WorkerSettings
+from vitascope_uploader.service_settings import IngestSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
             # It looks at a cluster: what a single process is set to does not matter.
             return doctor(options)
         settings = _settings()
-        command = {"generate": generate, "serve": serve}[options.command]
+        command = {"generate": generate, "enhance": enhance, "serve": serve}[options.command]
         return asyncio.run(command(options, settings))
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -48,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _settings() -> NodeSettings:
     try:
-        return NodeSettings(WorkerSettings(), GatewaySettings())
+        return NodeSettings(WorkerSettings(), GatewaySettings(), IngestSettings())
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from vitascope_platform.reaper import Reaper
 from vitascope_platform.settings import WorkerSettings
 from vitascope_platform.store_local import LocalStore
 from vitascope_platform.worker import Worker
+from vitascope_uploader.ingest_handler import IngestHandler
+from vitascope_uploader.service_settings import IngestSettings
 from vitascope_uploader.sink import FileSink
 from vitascope_uploader.upload_handler import FileUploadHandler
 
@@ -58,11 +60,23 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
+class Transforms:
+    """What computes in a process that has no model: it processes files.
+
+    Attributes:
+        transforms: Each with its card, in any order.
+    """
+
+    transforms: Sequence[tuple[StageCard, Transform]]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSettings:
     """The settings of all parts."""
 
     worker: WorkerSettings
     gateway: GatewaySettings
+    ingest: IngestSettings = field(default_factory=IngestSettings)
 
 
 class Node:
@@ -91,7 +105,7 @@ class Node:
 
 
 @asynccontextmanager
-async def running(folder: Path, stages: Stages, settings: NodeSettings) -> AsyncIterator[Node]:
+async def running(folder: Path, stages: Stages | Transforms, settings: NodeSettings) -> AsyncIterator[Node]:
     """Run every stage on the state in ``folder`` while the block runs; then hand back what does not finish in time.
 
     Unfinished jobs that the folder holds are queued again before anything is taken.
@@ -126,28 +140,30 @@ async def running(folder: Path, stages: Stages, settings: NodeSettings) -> Async
             await asyncio.gather(*node.workers, return_exceptions=True)
 
 
-async def _publish_cards(cards: Cards, stages: Stages) -> None:
+async def _publish_cards(cards: Cards, stages: Stages | Transforms) -> None:
     """Show what this process serves, and nothing that an earlier one did."""
     for card in await cards.all():
         if isinstance(card, ModelCard):
             await cards.remove_pool(card.pool)
         else:
             await cards.remove_stage(card.stage)
-    await cards.put(stages.card)
+    if isinstance(stages, Stages):
+        await cards.put(stages.card)
     for stage_card, _ in stages.transforms:
         await cards.put(stage_card)
 
 
-def _work(node: Node, stages: Stages) -> list[Coroutine[Any, Any, None]]:
-    platform, settings = node.platform, node.settings.worker
-    frames = platform.frames
-    source = Worker(
-        Queue(StageName.DENOISE, stages.card.pool), SourceHandler(stages.source, frames), platform, settings
-    )
-    transforms = [
-        Worker(Queue(card.stage), TransformHandler(transform, frames), platform, settings)
-        for card, transform in stages.transforms
+def _work(node: Node, stages: Stages | Transforms) -> list[Coroutine[Any, Any, None]]:
+    platform, settings, frames = node.platform, node.settings, node.platform.frames
+    reads = settings.worker.model_copy(update={"concurrency": settings.ingest.concurrency})
+    uploads = settings.worker.model_copy(update={"concurrency": UPLOADS})
+    workers = [
+        Worker(Queue(StageName.INGEST), IngestHandler(frames, settings.ingest.options), platform, reads),
+        Worker(Queue(StageName.UPLOAD), FileUploadHandler(FileSink(), frames, platform.results), platform, uploads),
     ]
-    uploads = settings.model_copy(update={"concurrency": UPLOADS})
-    upload = Worker(Queue(StageName.UPLOAD), FileUploadHandler(FileSink(), frames, platform.results), platform, uploads)
-    return [*(worker.run(node.stop) for worker in (source, *transforms, upload)), Reaper(platform).run(node.stop)]
+    if isinstance(stages, Stages):
+        queue = Queue(StageName.DENOISE, stages.card.pool)
+        workers.append(Worker(queue, SourceHandler(stages.source, frames), platform, settings.worker))
+    for card, transform in stages.transforms:
+        workers.append(Worker(Queue(card.stage), TransformHandler(transform, frames), platform, settings.worker))
+    return [*(worker.run(node.stop) for worker in workers), Reaper(platform).run(node.stop)]

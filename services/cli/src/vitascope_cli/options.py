@@ -15,6 +15,7 @@ import yaml
 from vitascope_cli.errors import UsageError
 from vitascope_core.quality import QUALITIES
 from vitascope_denoiser.settings import DEMO_MODEL, Device, Precision
+from vitascope_interpolator.settings import DEFAULT_MODEL as DEFAULT_RIFE
 
 DEFAULT_PORT = 30010
 TESTCARD = "testcard"
@@ -39,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options of a command line; ``command`` is "generate", "serve" or "doctor".
+    """Return the options of a command line; ``command`` is "generate", "enhance", "serve" or "doctor".
 
     Dashes and underscores in flags mean the same. Values of ``--config`` count as if they stood before the rest.
 
@@ -66,15 +67,18 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     generate = commands.add_parser("generate", help="make one image or video and exit", description=_generate.__doc__)
     serve = commands.add_parser("serve", help="serve the OpenAI API over HTTP", description=_serve.__doc__)
+    enhance = commands.add_parser("enhance", help="process an existing video and exit", description=_enhance.__doc__)
     doctor = commands.add_parser("doctor", help="look at a cluster and say what is wrong", description=_doctor.__doc__)
     for command in (generate, serve):
         _common(command)
         _log_level(command, "warning")
+    _log_level(enhance, "error")
     _log_level(doctor, "error")
     _generate(generate)
+    _enhance(enhance)
     _serve(serve)
     _doctor(doctor)
-    return parser, {"generate": generate, "serve": serve, "doctor": doctor}
+    return parser, {"generate": generate, "enhance": enhance, "serve": serve, "doctor": doctor}
 
 
 def _log_level(parser: argparse.ArgumentParser, default: str) -> None:
@@ -104,9 +108,37 @@ def _common(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--vae-slicing", action=argparse.BooleanOptionalAction, default=False, help="decode sample by sample"
     )
+    model.add_argument(
+        "--checkpoint-interval",
+        type=_seconds,
+        default=20.0,
+        metavar="S",
+        help="denoising time between two checkpoints of a job; 0 for none",
+    )
     card = parser.add_argument_group(f"model {TESTCARD}")
     card.add_argument("--testcard-step-s", type=_seconds, default=0.0, metavar="S", help="time that a step takes")
     card.add_argument("--testcard-chunk-s", type=_seconds, default=0.0, metavar="S", help="time that a chunk takes")
+
+
+def _frame_interpolation(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    between = parser.add_argument_group("frame interpolation (RIFE)")
+    between.add_argument(
+        "--enable-frame-interpolation", action=argparse.BooleanOptionalAction, help="put new frames between frames"
+    )
+    between.add_argument(
+        "--frame-interpolation-model-path",
+        metavar="WEIGHTS",
+        help=f"file, folder with flownet.pkl, or Hugging Face id; without it {DEFAULT_RIFE}",
+    )
+    return between
+
+
+def _frame_interpolation_of_one(parser: argparse.ArgumentParser) -> None:
+    between = _frame_interpolation(parser)
+    between.add_argument("--frame-interpolation-exp", type=int, metavar="EXP", help="doublings of the rate, 1 to 4")
+    between.add_argument(
+        "--frame-interpolation-scale", type=float, metavar="SCALE", help="0.25, 0.5, 1, 2 or 4; 0.5 for large frames"
+    )
 
 
 def _generate(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +157,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--guidance-scale-2", type=float, help="the same, for the second transformer")
     what.add_argument("--seed", type=int, help="the same seed makes the same result; by default a random one")
     what.add_argument("--num-outputs", "--n", type=int, dest="n", help="how many to make")
+    _frame_interpolation_of_one(parser)
     file = parser.add_argument_group("the file")
     file.add_argument("--output-path", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the file")
     file.add_argument("--output-file-name", metavar="NAME", help="name of the file; its ending decides the format")
@@ -135,6 +168,24 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _enhance(parser: argparse.ArgumentParser) -> None:
+    """Process an existing video, or a folder of pictures, print the path of the file, and exit."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON or YAML file with flags as keys")
+    parser.add_argument("input", type=Path, metavar="INPUT", help="video, or folder of pictures in the order of names")
+    parser.add_argument("--fps", type=float, help="pictures a second of a folder")
+    parser.add_argument("--device", choices=tuple(Device), default=Device.AUTO.value, help="where the models run")
+    _frame_interpolation_of_one(parser)
+    file = parser.add_argument_group("the file")
+    file.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="an MP4; without it <name of the input>-enhanced.mp4 here"
+    )
+    file.add_argument(
+        "--overwrite", action=argparse.BooleanOptionalAction, default=False, help="replace a file that is there"
+    )
+    file.add_argument("--output-quality", choices=QUALITIES, help="quality by name")
+    file.add_argument("--output-compression", type=int, metavar="10-100", help="quality by number; wins over the name")
+
+
 def _serve(parser: argparse.ArgumentParser) -> None:
     """Serve the OpenAI API. Jobs survive a restart: finished ones stay, unfinished ones run again."""
     server = parser.add_argument_group("server")
@@ -143,6 +194,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     server.add_argument(
         "--state-dir", type=Path, metavar="DIR", help="folder of jobs and results; by default the user's state folder"
     )
+    _frame_interpolation(parser)
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

@@ -45,6 +45,7 @@ async def _serve_http(node: Node, card: ModelCard, listener: socket.socket, stop
         board=node.board,
         submission=node.submission,
         results_store=node.platform.results,
+        frames_store=node.platform.frames,
         settings=node.settings.gateway,
         clock=node.platform.clock,
     )

@@ -27,7 +27,9 @@ class FileSink:
     Memory holds one part and the previews, however long the video is.
     """
 
-    def write(self, spec: JobSpec, parts: Iterator[Part], folder: Path, control: Control) -> list[Artifact]:
+    def write(
+        self, spec: JobSpec, parts: Iterator[Part], folder: Path, control: Control, sound: Path | None = None
+    ) -> list[Artifact]:
         """Write every output's files into ``folder``.
 
         Args:
@@ -35,22 +37,26 @@ class FileSink:
             parts: All parts of output 0 in order, then those of output 1, and so on.
             folder: An empty folder on local disk.
             control: Ticked once for every part, and for every preview read from a file.
+            sound: To be heard beside the first output; None for none.
 
         Raises:
             Stopped: From ``control.tick``.
             InputLost: The parts leave a hole, stop early or do not fit together.
             SegmentsDiffer: Segments cannot share a file.
             EncodingFailed: A video could not be written.
+            DiskFull: There is no room for it.
         """
-        write_output = self._write_picture if spec.kind is JobKind.IMAGE else self._write_video
         artifacts: list[Artifact] = []
         for output in range(spec.outputs):
-            artifacts += write_output(spec, output, _unbroken(spec, output, parts, control), folder, control)
+            unbroken = _unbroken(spec, output, parts, control)
+            if spec.kind is JobKind.IMAGE:
+                artifacts += self._write_picture(spec, output, unbroken, folder)
+            else:
+                heard = sound if output == 0 else None
+                artifacts += self._write_video(spec, output, unbroken, folder, control, heard)
         return artifacts
 
-    def _write_picture(
-        self, spec: JobSpec, output: int, parts: Iterator[Part], folder: Path, _control: Control
-    ) -> list[Artifact]:
+    def _write_picture(self, spec: JobSpec, output: int, parts: Iterator[Part], folder: Path) -> list[Artifact]:
         pictures = [
             encode_picture(frame, spec.output.format, spec.output.compression) for frame in _frames(parts, output)
         ]
@@ -60,23 +66,27 @@ class FileSink:
         return [_picture_artifact(folder / f"{output}.{suffix}", output, "image", spec.output.format, pictures[0])]
 
     def _write_video(
-        self, spec: JobSpec, output: int, parts: Iterator[Part], folder: Path, control: Control
+        self, spec: JobSpec, output: int, parts: Iterator[Part], folder: Path, control: Control, sound: Path | None
     ) -> list[Artifact]:
         path = folder / f"{output}.mp4"
-        previews = _Previews(spec.out_frames)
+        previews = None if spec.out_frames is None else _Previews(spec.out_frames)
         # In a deque, so that the first part is not kept alive here while the rest is written.
         held = deque((next(parts),))
-        joins = isinstance(held[0], Segment)
+        joins, fps = isinstance(held[0], Segment), spec.out_fps or held[0].fps
         rest = _resumed(held, parts)
         if joins:
-            file = join_segments(_segments(rest, output), spec.out_fps, path)
+            file = join_segments(_segments(rest, output), fps, path, sound)
+        else:
+            frames = _frames(rest, output)
+            seen = frames if previews is None else previews.watch(frames)
+            file = encode_video(seen, fps, VideoQuality.of(spec.output.compression), path, sound)
+        if joins or previews is None:
+            # What to show depends on how many frames there are, which may be known only now.
+            previews = _Previews(file.frames)
             for number, frame in read_frames(path, previews.wanted):
                 control.tick()
                 previews.see(number, frame)
-        else:
-            seen = previews.watch(_frames(rest, output))
-            file = encode_video(seen, spec.out_fps, VideoQuality.of(spec.output.compression), path)
-        return [_video_artifact(file, output, spec.out_fps), *previews.artifacts(folder, output)]
+        return [_video_artifact(file, output, fps), *previews.artifacts(folder, output)]
 
 
 class _Previews:
@@ -134,10 +144,11 @@ def _unbroken(spec: JobSpec, output: int, parts: Iterator[Part], control: Contro
         yield part
         del part
         if last:
-            if frames != spec.out_frames:
+            if spec.out_frames is not None and frames != spec.out_frames:
                 raise InputLost(f"output {output} ends after {frames} of {spec.out_frames} frames")
             return
-    raise InputLost(f"output {output} stops after {frames} of {spec.out_frames} frames")
+    expected = "" if spec.out_frames is None else f" of {spec.out_frames}"
+    raise InputLost(f"output {output} stops after {frames}{expected} frames")
 
 
 def _resumed(held: deque[Part], rest: Iterator[Part]) -> Iterator[Part]:

@@ -14,11 +14,13 @@ from vitascope_core.job import ChunkRecord, FileRecord, JobEnd, JobSpec
 from vitascope_core.keys import result_prefix
 from vitascope_core.ports import ObjectStore
 from vitascope_frames.chunk import Chunk, Segment
-from vitascope_frames.chunk_object import fetch
+from vitascope_frames.chunk_object import fetch, fetch_file
 from vitascope_frames.codec import loads
 from vitascope_frames.pump import drain
+from vitascope_frames.segment_object import check
 from vitascope_frames.stages import Artifact, Sink
 from vitascope_uploader.manifest import NAME, manifest
+from vitascope_uploader.room import room_errors
 
 
 class FileUploadHandler:
@@ -48,10 +50,11 @@ class FileUploadHandler:
             Stopped: The control said so.
             InputLost: A part is gone, damaged or missing in the sequence.
             StoreUnavailable: A store is away.
+            DiskFull: There is no room for the files here.
             Retryable, Final: From the sink.
         """
         # A thread that is still writing when a cancelled call leaves must not turn the removal into an error.
-        with TemporaryDirectory(prefix="vitascope-", ignore_cleanup_errors=True) as folder:
+        with room_errors(), TemporaryDirectory(prefix="vitascope-", ignore_cleanup_errors=True) as folder:
             artifacts = await self._write(work, parts, Path(folder))
             try:
                 return await self._store(work, artifacts)
@@ -82,8 +85,12 @@ class FileUploadHandler:
         await self._results.delete_prefix(self._key(job_id, token, ""))
 
     async def _write(self, work: Work, records: AsyncIterator[ChunkRecord], folder: Path) -> list[Artifact]:
+        sound: Path | None = None
+        if work.media is not None and work.media.audio:
+            sound = folder / "sound"
+            await fetch_file(self._frames, work.media.audio, sound)
         async with aclosing(self._parts(records, work.spec)) as parts:
-            return await drain(parts, lambda fed: self._sink.write(work.spec, fed, folder, work.control))
+            return await drain(parts, lambda fed: self._sink.write(work.spec, fed, folder, work.control, sound))
 
     async def _parts(self, records: AsyncIterator[ChunkRecord], spec: JobSpec) -> AsyncGenerator[Chunk | Segment, None]:
         async for record in records:
@@ -105,4 +112,7 @@ class FileUploadHandler:
 def _part(record: ChunkRecord, data: bytes, spec: JobSpec) -> Chunk | Segment:
     if not record.segment:
         return loads(data)
-    return Segment(data, record.output, record.index, record.start, record.frames, record.last, spec.out_fps)
+    check(data)
+    return Segment(
+        data, record.output, record.index, record.start, record.frames, record.last, spec.out_fps or record.fps
+    )

@@ -1,0 +1,143 @@
+"""``vitascope enhance``: an existing video, or a folder of pictures, through the transforms in this process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vitascope_cli.errors import OK, CommandFailed, UsageError
+from vitascope_cli.job_run import copy_result, run_job
+from vitascope_cli.node import Node, NodeSettings, Transforms, running
+from vitascope_cli.postprocessing import load_transforms
+from vitascope_core.errors import InvalidRequest
+from vitascope_core.job import JobSpec
+from vitascope_frames.media_file import MAX_FPS
+from vitascope_frames.picture_folder import pack_pictures, pictures_in
+from vitascope_gateway.enhancement import Given, admit_enhancement
+from vitascope_gateway.fields import Fields
+
+FIELDS = (
+    "enable_frame_interpolation",
+    "frame_interpolation_exp",
+    "frame_interpolation_scale",
+    "frame_interpolation_model_path",
+    "output_quality",
+    "output_compression",
+)
+"""Options that are request fields of the same name."""
+
+SWITCHES = {
+    "enable_frame_interpolation": (
+        "frame_interpolation_exp",
+        "frame_interpolation_scale",
+        "frame_interpolation_model_path",
+    ),
+}
+"""What switches a transform on: here any of its options does, since nothing else can be meant."""
+
+
+async def enhance(options: argparse.Namespace, settings: NodeSettings) -> int:
+    """Process what the options name, print the path of the file, and return the exit code.
+
+    Raises:
+        UsageError: The options contradict each other, or the file is there already.
+        CommandFailed: The input cannot be read, the job failed, or its file cannot be written.
+        InvalidWeights, DeviceOutOfMemory: See `load_transforms`.
+    """
+    _switch_on(options)
+    target = _target(options)
+    source: Path = options.input
+    pictures = _pictures(options)
+    transforms = await asyncio.to_thread(load_transforms, options)
+    with tempfile.TemporaryDirectory(prefix="vitascope-") as name:
+        staged = Path(name) / "input"
+        if pictures is None:
+            await asyncio.to_thread(_stage, source, staged)
+        else:
+            await asyncio.to_thread(pack_pictures, pictures, Fraction(str(options.fps)), staged)
+        async with running(Path(name), Transforms(transforms), settings) as node:
+            spec = _admit(node, options, Given(source.name, staged.stat().st_size))
+            end = await run_job(node, spec, _phase, file=staged, lines=True)
+            video = next(file for file in end.files if file.variant == "video")
+            print(await copy_result(node, video, target))
+    return OK
+
+
+def _switch_on(options: argparse.Namespace) -> None:
+    for switch, its_options in SWITCHES.items():
+        said = [name for name in its_options if getattr(options, name) is not None]
+        if said and getattr(options, switch) is None:
+            setattr(options, switch, True)
+        elif said and not getattr(options, switch):
+            raise UsageError(f"--{said[0].replace('_', '-')} contradicts --no-{switch.replace('_', '-')}")
+    if not any(getattr(options, switch) for switch in SWITCHES):
+        raise UsageError("nothing to do: ask for --frame-interpolation-exp")
+
+
+def _target(options: argparse.Namespace) -> Path:
+    """Return where the file goes; before the work, since to find out afterwards would be a pity."""
+    name = f"{options.input.resolve().stem}-enhanced.mp4"
+    target: Path = options.output or Path(name)
+    if target.suffix.lower() != ".mp4":
+        raise UsageError(f"--output must end in .mp4, got {str(target)!r}")
+    if target.exists():
+        if not target.is_file():
+            raise UsageError(f"{target} is no file")
+        if target.resolve() == options.input.resolve():
+            raise UsageError(f"{target} is the input itself; name another with --output")
+        if not options.overwrite:
+            raise UsageError(f"{target} is there already; name another with --output, or say --overwrite")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise CommandFailed(f"cannot write to {target.parent}: {error.strerror}") from error
+    return target
+
+
+def _pictures(options: argparse.Namespace) -> list[Path] | None:
+    """Return the pictures of a folder, None for a file."""
+    source: Path = options.input
+    if not source.exists():
+        raise CommandFailed(f"cannot read {source}: there is no such file or folder")
+    if not source.is_dir():
+        if options.fps is not None:
+            raise UsageError("--fps is for folders of pictures: a video has a frame rate of its own")
+        return None
+    if options.fps is None:
+        raise UsageError("a folder of pictures needs --fps")
+    if not 0 < options.fps <= MAX_FPS:
+        raise UsageError(f"--fps must be more than 0 and at most {MAX_FPS}, got {options.fps:g}")
+    return pictures_in(options.input)
+
+
+def _stage(source: Path, staged: Path) -> None:
+    """Make the input a file that may be moved away: a link where that is possible, else a copy."""
+    try:
+        try:
+            staged.hardlink_to(source.resolve())
+        except OSError:
+            shutil.copyfile(source, staged)
+    except OSError as error:
+        raise CommandFailed(f"cannot read {source}: {error.strerror}") from error
+
+
+def _admit(node: Node, options: argparse.Namespace, given: Given) -> JobSpec:
+    values: dict[str, Any] = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
+    try:
+        catalogue, clock = node.board.catalogue, node.platform.clock
+        return admit_enhancement(Fields(values), given, catalogue, "", clock, node.settings.gateway)
+    except InvalidRequest as error:
+        if not given.size:
+            raise CommandFailed(f"{options.input} is empty") from error
+        raise UsageError(str(error)) from error
+
+
+def _phase(progress: int) -> str:
+    return "reading" if progress == 0 else "enhancing"

@@ -1,0 +1,166 @@
+"""``vitascope enhance``: an existing file or a folder of pictures through the transforms of one process."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from media_clips import clip, frame, sound_packets
+from PIL import Image
+
+from bench.literal_rife import seeded_weights
+from vitascope_cli import enhance as command
+from vitascope_cli.main import run
+from vitascope_frames.testcard import read_number
+from vitascope_interpolator.architecture import RIFE_4_22_LITE
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def rife(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rife")
+    torch.save(seeded_weights(RIFE_4_22_LITE.shapes(), seed=1), folder / "flownet.pkl")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def flags(rife: Path) -> list[str]:
+    return ["--frame-interpolation-exp=1", f"--frame-interpolation-model-path={rife}", "--device=cpu"]
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(path) as file:
+        return [picture.to_ndarray(format="rgb24") for picture in file.decode(video=0)]
+
+
+def test_a_clip_gets_frames_between_its_frames_and_keeps_its_sound(folder: Path, flags: list[str], capsys) -> None:
+    source = clip(folder / "My clip.mp4", 12, fps=Fraction(24000, 1001), sound="aac")
+    before = source.read_bytes()
+
+    assert run(["enhance", "My clip.mp4", *flags, "--output-quality=high"]) == 0
+    made = frames_of(folder / "My clip-enhanced.mp4")
+    with av.open(folder / "My clip-enhanced.mp4") as file:
+        rate = file.streams.video[0].average_rate
+
+    assert capsys.readouterr().out == "My clip-enhanced.mp4\n"
+    assert [read_number(picture) for picture in made[::2]] == list(range(12))
+    assert (len(made), rate) == (23, Fraction(48000, 1001))
+    assert [data for _, data in sound_packets(folder / "My clip-enhanced.mp4")] == [d for _, d in sound_packets(source)]
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["My clip-enhanced.mp4", "My clip.mp4"]
+
+
+def test_a_folder_of_pictures_becomes_a_video(folder: Path, flags: list[str], capsys) -> None:
+    (folder / "shots").mkdir()
+    for number in range(11):
+        Image.fromarray(frame(number)).save(folder / "shots" / f"{number}.png")
+
+    assert run(["enhance", "shots", "--fps=12.5", "-o", "new/film.mp4", *flags, "--output-quality=high"]) == 0
+    with av.open(folder / "new" / "film.mp4") as file:
+        rate = file.streams.video[0].average_rate
+
+    assert capsys.readouterr().out == "new/film.mp4\n"
+    assert rate == 25
+    assert [read_number(picture) for picture in frames_of(folder / "new" / "film.mp4")[::2]] == list(range(11))
+
+
+def test_a_file_that_is_there_is_replaced_only_if_told_so(folder: Path, flags: list[str], capsys) -> None:
+    clip(folder / "a.mp4", 2)
+    (folder / "b.mp4").write_bytes(b"precious")
+    refused = run(["enhance", "a.mp4", "-o", "b.mp4", *flags])
+    said = capsys.readouterr().err
+    kept = (folder / "b.mp4").read_bytes()
+
+    assert (refused, kept) == (2, b"precious")
+    assert "b.mp4 is there already" in said
+    assert run(["enhance", "a.mp4", "-o", "b.mp4", "--overwrite", *flags]) == 0
+    assert len(frames_of(folder / "b.mp4")) == 3
+
+
+def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(folder: Path, flags: list[str], capsys) -> None:
+    # Several chunks, so that there is something to tell.
+    clip(folder / "a.mp4", 24, size=(1280, 720))
+    assert run(["enhance", "a.mp4", *flags]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    words = [sys.executable, "-m", "vitascope_cli", "enhance", "a.mp4", "--overwrite", *flags]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=terminal, text=True)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(screen, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(screen)
+    printed = process.communicate(timeout=60)[0]
+
+    assert lines
+    assert all(line.startswith("enhancing ") and line.endswith("0 %") for line in lines)
+    assert (process.returncode, printed) == (0, "a-enhanced.mp4\n")
+    assert b"enhancing" in shown
+    assert b"|" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["a.mp4"], 2, "nothing to do: ask for --frame-interpolation-exp"),
+        (["a.mp4", "--no-enable-frame-interpolation", "EXP"], 2, "contradicts --no-enable-frame-interpolation"),
+        (["a.mp4", "--frame-interpolation-exp=5", "WEIGHTS"], 2, "frame_interpolation_exp must be one of"),
+        (["a.mp4", "EXP", "-o", "film.webm"], 2, "--output must end in .mp4"),
+        (["a.mp4", "EXP", "-o", "a.mp4"], 2, "a.mp4 is the input itself"),
+        (["a.mp4", "EXP", "-o", "/proc/nowhere/a.mp4"], 1, "cannot write to /proc/nowhere"),
+        (["a.mp4", "EXP", "--fps=30"], 2, "--fps is for folders"),
+        (["shots", "EXP"], 2, "a folder of pictures needs --fps"),
+        (["shots", "EXP", "--fps=0"], 2, "--fps must be more than 0"),
+        (["shots", "EXP", "--fps=8"], 1, "2.png is 64x64, 1.png is 64x48"),
+        (["empty", "EXP", "--fps=8"], 1, "holds no pictures"),
+        (["nothing.mp4", "EXP"], 1, "cannot read nothing.mp4: there is no such file"),
+        (["a.mp4", "EXP", "--prompt=x"], 2, "unknown argument --prompt"),
+        (["empty.mp4", "EXP", "WEIGHTS"], 1, "empty.mp4 is empty"),
+        (["letter.mp4", "EXP", "WEIGHTS"], 1, "unsupported_media: the file is no video"),
+        (["cut.mp4", "EXP", "WEIGHTS"], 1, "damaged_media: the file breaks off"),
+    ],
+)
+def test_an_error_is_one_line_and_leaves_no_file(
+    folder: Path, rife: Path, capsys, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, said: str
+) -> None:
+    data = clip(folder / "a.mp4", 3, options={"movflags": "faststart"}).read_bytes()
+    for name, content in {"empty.mp4": b"", "letter.mp4": b"a letter", "cut.mp4": data[: len(data) // 2]}.items():
+        (folder / name).write_bytes(content)
+    (folder / "shots").mkdir()
+    (folder / "empty").mkdir()
+    Image.fromarray(frame(0)).save(folder / "shots" / "1.png")
+    Image.fromarray(frame(0, 64, 64)).save(folder / "shots" / "2.png")
+    before = sorted(path.name for path in folder.iterdir())
+    if "WEIGHTS" not in words:
+        monkeypatch.setattr(command, "load_transforms", lambda _: [])
+    stands = {"EXP": "--frame-interpolation-exp=1", "WEIGHTS": f"--frame-interpolation-model-path={rife}"}
+
+    assert run(["enhance", *(stands.get(word, word) for word in words), "--device=cpu"]) == code
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("vitascope: error: ")
+    assert said in told.err
+    assert sorted(path.name for path in folder.iterdir()) == before

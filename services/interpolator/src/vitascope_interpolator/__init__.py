@@ -1,0 +1,1 @@
+"""The interpolator: frames between the frames of a chunk."""

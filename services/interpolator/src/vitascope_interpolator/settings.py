@@ -1,0 +1,77 @@
+"""What the interpolator is told at start, and what it then says it can do. Plain values, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vitascope_core.card import StageCard
+from vitascope_core.errors import InvalidSettings
+from vitascope_core.plan import StageName
+
+DEFAULT_MODEL = "elfgum/RIFE-4.22.lite"
+"""The public weights of RIFE 4.22.lite."""
+
+EXPS = (1, 2, 3, 4)
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+MOST_MEMORY_MIB = 16 * 1024
+"""Larger batches would hold more elements than 32-bit indices reach, and are no faster."""
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    AUTO = "auto"
+    """The GPU if there is one, else the CPU."""
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class InterpolatorSettings:
+    """Which networks may run, and where.
+
+    Attributes:
+        model_path: Weights for requests that name none: a file, a folder with ``flownet.pkl``, or a Hugging Face repo
+            (``owner/name`` or ``owner/name:file``).
+        allowed_models: Other weights that requests may name, written as they name them.
+        device: Where the networks run.
+        memory_mib: Memory for what is worked on at once; None for what suits the device.
+        loaded_models: Networks kept loaded; the one that was used longest ago makes room.
+
+    Raises:
+        InvalidSettings: A value is malformed.
+    """
+
+    model_path: str = DEFAULT_MODEL
+    allowed_models: tuple[str, ...] = ()
+    device: Device = Device.AUTO
+    memory_mib: int | None = None
+    loaded_models: int = 2
+
+    def __post_init__(self) -> None:
+        # Command lines hold text: "cuda" is taken as well as Device.CUDA.
+        object.__setattr__(self, "device", Device(self.device))
+        for name, path in (
+            ("model_path", self.model_path),
+            *(("allowed_models", path) for path in self.allowed_models),
+        ):
+            if not path.strip():
+                raise InvalidSettings(f"{name} must name weights")
+            if "://" in path:
+                raise InvalidSettings(f"{name} must be a local path or a Hugging Face repo id, not a URL: {path}")
+        if self.memory_mib is not None and not 1 <= self.memory_mib <= MOST_MEMORY_MIB:
+            raise InvalidSettings(f"memory_mib must be from 1 to {MOST_MEMORY_MIB}, got {self.memory_mib}")
+        if self.loaded_models < 1:
+            raise InvalidSettings(f"loaded_models must be at least 1, got {self.loaded_models}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All that requests may name, the default first."""
+        return tuple(dict.fromkeys((self.model_path, *self.allowed_models)))
+
+
+def card_of(settings: InterpolatorSettings) -> StageCard:
+    """Return what an interpolator with these settings can do."""
+    return StageCard(StageName.INTERPOLATE, exps=EXPS, flow_scales=SCALES, models=settings.models)

@@ -1,0 +1,88 @@
+"""Where weights lie: a file, a folder or a Hugging Face repository, which is fetched once and kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import errors as hub_errors
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from vitascope_core.errors import InvalidWeights
+
+FILES = ("flownet.pkl", "flownet.safetensors")
+"""Names that a file of weights has in a folder or repository, in the order in which they are looked for."""
+
+_REPOSITORY = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?::([^:]+))?")
+
+# That of the HTTP library inside, which is another one in each of its major versions.
+_NETWORK_ERROR: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
+
+
+def is_url(source: str) -> bool:
+    """Whether a name is one that nothing is ever fetched from."""
+    return "://" in source
+
+
+def find_weights(source: str) -> Path:
+    """Return the file that a name stands for, downloaded if need be; what exists locally wins.
+
+    The download shows a progress bar and is kept; ``HF_HOME`` and ``HF_HUB_OFFLINE`` are heeded by the library.
+
+    Args:
+        source: A file, a folder with one of `FILES`, ``owner/name`` or ``owner/name:file`` on Hugging Face.
+
+    Raises:
+        InvalidWeights: There is none.
+    """
+    if is_url(source):
+        raise InvalidWeights(f"weights are a local path or a Hugging Face repo id, not a URL: {source}")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if path.exists():
+        return path
+    match = _REPOSITORY.fullmatch(source)
+    if match is None:
+        raise InvalidWeights(f"{source}: no such file or folder, and not a Hugging Face repo id (owner/name)")
+    return _download(match[1], (match[2],) if match[2] else FILES)
+
+
+def _in_folder(folder: Path) -> Path:
+    found = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if found is None:
+        raise InvalidWeights(f"{folder} has neither {' nor '.join(FILES)}")
+    return found
+
+
+def _download(repository: str, names: tuple[str, ...]) -> Path:
+    away: LocalEntryNotFoundError | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except LocalEntryNotFoundError as error:
+            away = error  # perhaps the other name is in the cache
+        except GatedRepoError as error:
+            raise InvalidWeights(
+                f"{repository} is gated: accept its licence on huggingface.co and set HF_TOKEN"
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise InvalidWeights(
+                f"{repository} is neither a local path nor a Hugging Face repository you may read"
+            ) from error
+        except EntryNotFoundError:
+            continue
+        except (_NETWORK_ERROR, HFValidationError, OSError) as error:
+            raise InvalidWeights(f"{repository} could not be downloaded: {error}") from error
+    if away is not None:
+        raise InvalidWeights(
+            f"{' or '.join(names)} of {repository} is not in the local cache and Hugging Face cannot be reached"
+        ) from away
+    raise InvalidWeights(f"{repository} has no {' and no '.join(names)}")
