@@ -118,7 +118,8 @@ REFUSED = {
     INVERTER: ["vs.tasks.denoise.main.video_1", f"{JOB}.spec", f"{CARDS}.stage.interpolate.card"],
     "uploader": [
         "vs.tasks.denoise.main.video_1",
-        "vs.tasks.upscale.any.video_1",
+        "$JS.API.CONSUMER.MSG.NEXT.vs-tasks.upscale",
+        "$JS.ACK.vs-tasks.denoise-main.1.1.1.1.0",
         f"{JOB}.spec",
         f"{CARDS}.stage.upscale.card",
         "$JS.API.STREAM.PURGE.KV_vs-jobs",
@@ -139,7 +140,7 @@ ALLOWED = {
     "gateway": ["vs.tasks.denoise.main.video_1", f"{JOB}.spec"],
     "denoiser-main": ["vs.tasks.upload.any.video_1", f"{JOB}.end", f"{CARDS}.pool.main.card"],
     INVERTER: ["vs.tasks.upload.any.video_1", f"{CARDS}.stage.upscale.card"],
-    "uploader": [f"{JOB}.end"],
+    "uploader": [f"{JOB}.end", "vs.tasks.ingest.any.video_1", "vs.tasks.upscale.any.video_1"],
     "bootstrap": ["$JS.API.STREAM.INFO.vs-tasks"],
     "monitor": ["$KV.vs-workers.doctor.x"],
 }
@@ -199,6 +200,18 @@ def test_the_store_refuses_what_a_service_need_not_do(cluster: Cluster, identity
         found = {name for name, call in tries.items() if may(call)}
 
     assert found == STORE[identity].get(bucket, set())
+
+
+def test_the_gateway_reads_previews_and_no_frames(cluster: Cluster) -> None:
+    wanted = {"jobs/video_1/1/preview-0": True, "jobs/video_1/1/denoise/0-0": False, "preview-0": False}
+    with store_client(cluster, cluster.s3.access_key, cluster.s3.secret_key) as client:
+        for key in wanted:
+            client.put_object(FRAMES, key, io.BytesIO(b"x"), 1)
+    keys = cluster.credentials("gateway")
+    with store_client(cluster, keys["VITASCOPE_S3_ACCESS_KEY"], keys["VITASCOPE_S3_SECRET_KEY"]) as client:
+        found = {key: may(lambda: client.get_object(FRAMES, key).release_conn()) for key in wanted}  # noqa: B023
+
+    assert found == wanted
 
 
 @contextmanager

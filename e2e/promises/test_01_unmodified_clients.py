@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import httpx
@@ -42,6 +43,23 @@ def test_frames_fps_and_size_are_those_asked_for(testcard: Server, frames: int, 
         assert (len(decoded), f"{stream.width}x{stream.height}") == (frames, size)
         steps = {b.pts * b.time_base - a.pts * a.time_base for a, b in pairwise(decoded)}
         assert all(abs(float(step) * fps - 1) < 1e-6 for step in steps)
+
+
+def test_an_image_is_streamed_with_a_preview(state: Path) -> None:
+    with Server(state, "--model-path=testcard", "--testcard-step-s=0.7") as server, server.openai as client:
+        stream = client.images.generate(
+            prompt="a cat",
+            size="64x64",
+            stream=True,
+            partial_images=1,
+            extra_body={"num_inference_steps": 4, "seed": 1},
+        )
+        preview, image = list(stream)
+
+    assert (preview.type, preview.partial_image_index) == ("image_generation.partial_image", 0)
+    assert (image.type, image.size) == ("image_generation.completed", "64x64")
+    sizes = [Image.open(io.BytesIO(base64.b64decode(event.b64_json))).size for event in (preview, image)]
+    assert sizes == [(64, 64), (64, 64)]
 
 
 def test_the_poll_helper_is_told_how_long_to_wait(testcard: Server) -> None:

@@ -13,6 +13,7 @@ from vitascope_cli.node import NodeSettings, Stages, running
 from vitascope_core.errors import EngineCrashed
 from vitascope_core.job import EndState, JobSpec
 from vitascope_core.ports import Control
+from vitascope_frames.checkpoints import Checkpoints, Kept
 from vitascope_frames.chunk import Chunk
 from vitascope_frames.testcard import Testcard, testcard_card
 from vitascope_gateway.admission import admit_video
@@ -90,9 +91,9 @@ class CrashingSource:
         self._chunks = chunks
         self.runs = 0
 
-    def chunks(self, spec: JobSpec, control: Control) -> Iterator[Chunk]:
+    def chunks(self, spec: JobSpec, control: Control, checkpoints: Checkpoints) -> Iterator[Chunk | Kept]:
         self.runs += 1
-        made = Testcard().chunks(spec, control)
+        made = Testcard().chunks(spec, control, checkpoints)
         for _ in range(self._chunks):
             yield next(made)
         raise EngineCrashed("the engine was ended by SIGSEGV")
