@@ -122,3 +122,26 @@ def test_a_worker_that_is_told_to_end_hands_its_step_to_the_next(scene: Scene) -
     assert (done["status"], done["usage"]["attempts"]) == ("completed", 2)
     assert done["usage"]["saved_seconds"] >= STEP_S * 4
     assert content(gateway, video) == scene.undisturbed
+
+
+def test_a_real_models_job_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    wanted = {"num_frames": 9, "num_inference_steps": 12, "seed": 3}
+    often = {"VITASCOPE_DENOISER_CHECKPOINT_INTERVAL": "0.001", "OMP_NUM_THREADS": "1"}
+    denoisers = {**often, **deadly(tmp_path / "died", FaultPoint.AFTER_CHECKPOINT, 1)}
+    with Cluster(
+        tmp_path / "cluster",
+        model="vitascope/demo",
+        env=SHORT,
+        service_env={DENOISER: denoisers},
+        replicas={DENOISER: 2},
+    ) as cluster:
+        gateway = Gateway(cluster.gateways[0])
+        video = gateway.make(**wanted)
+        done = gateway.until(video)
+        until_tidy(cluster, [video])
+        undisturbed = gateway.make(**wanted)  # on the one that is left
+
+        assert gateway.until(undisturbed)["usage"]["attempts"] == 1
+        assert (done["status"], done["usage"]["attempts"]) == ("completed", 2)
+        assert done["usage"]["saved_seconds"] > 0
+        assert content(gateway, video) == content(gateway, undisturbed)
