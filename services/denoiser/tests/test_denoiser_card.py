@@ -99,6 +99,19 @@ def test_a_card_says_why_interrupted_jobs_begin_anew(load_pipe):
     assert "previews" not in unknown.honours
 
 
+def test_a_card_says_that_interrupted_jobs_may_differ_where_the_operator_wants_them_close(load_pipe):
+    from diffusers import EulerDiscreteScheduler
+
+    pipe = load_pipe("wan")
+    known = card_of(pipe, EngineSettings("org/tiny", resume="close"))
+    pipe.scheduler = EulerDiscreteScheduler()
+    untried = card_of(pipe, EngineSettings("org/tiny", resume="close"))
+
+    assert (known.resumable, known.note) == (True, "")
+    assert untried.resumable
+    assert untried.note.startswith("Interrupted jobs go on, perhaps not bit for bit: WanPipeline with Euler")
+
+
 def test_defaults_keep_their_own_limits(card):
     for name in ("wan", "wan22", "flux", "qwen"):
         model = card(name)

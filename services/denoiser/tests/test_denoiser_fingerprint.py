@@ -67,6 +67,7 @@ def test_loads_of_one_folder_agree_and_settings_count(folder):
             "bf16": replace(settings, dit_precision="bf16"),
             "tiling": replace(settings, vae_tiling=True),
             "interval": replace(settings, checkpoint_interval=3.0),
+            "close": replace(settings, resume="close"),
         }.items()
     }
 
@@ -74,7 +75,8 @@ def test_loads_of_one_folder_agree_and_settings_count(folder):
     assert differing(prints["first"], prints["bf16"]) == {"precision"}
     assert differing(prints["first"], prints["tiling"]) == {"vae"}
     assert prints["first"]["torch"] == torch.__version__
-    assert prints["first"]["device"] == "cpu"
+    assert prints["first"]["device"] == f"cpu with {torch.get_num_threads()} threads"
+    assert prints["close"]["device"] == "cpu"
 
 
 def differing(one, other):

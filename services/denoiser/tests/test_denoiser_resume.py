@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from vitascope_core.errors import Stopped
 from vitascope_denoiser.engine import DiffusersEngine
-from vitascope_denoiser.families import FAMILIES, why_not_resumable
+from vitascope_denoiser.families import FAMILIES, why_not_exact
 from vitascope_denoiser.packing import NotResumable
 from vitascope_denoiser.snapshot import dumps, loads
 from vitascope_denoiser.stepping import Steps
@@ -326,10 +326,10 @@ def test_only_what_was_tried_is_promised(load_pipe):
     from diffusers import EulerDiscreteScheduler
 
     pipe = load_pipe("wan")
-    assert why_not_resumable(pipe) is None
+    assert why_not_exact(pipe) is None
 
     pipe.scheduler = EulerDiscreteScheduler()
-    assert "EulerDiscreteScheduler" in why_not_resumable(pipe)
+    assert "EulerDiscreteScheduler" in why_not_exact(pipe)
 
 
 def test_states_that_cannot_be_used_raise_by_name(new_engine, new_spec, new_control, new_attempt):

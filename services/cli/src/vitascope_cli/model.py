@@ -48,6 +48,7 @@ async def loaded(options: argparse.Namespace) -> AsyncIterator[Stages]:
             vae_tiling=options.vae_tiling,
             vae_slicing=options.vae_slicing,
             checkpoint_interval=options.checkpoint_interval,
+            resume=options.resume,
         )
     except InvalidSettings as error:
         raise UsageError(str(error)) from error

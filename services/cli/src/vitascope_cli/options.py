@@ -14,8 +14,9 @@ import yaml
 
 from vitascope_cli.errors import UsageError
 from vitascope_core.quality import QUALITIES
-from vitascope_denoiser.settings import DEMO_MODEL, Device, Precision
+from vitascope_denoiser.settings import DEMO_MODEL, Device, Precision, Resume
 from vitascope_interpolator.settings import DEFAULT_MODEL as DEFAULT_RIFE
+from vitascope_upscaler.settings import DEFAULT_MODEL as DEFAULT_ESRGAN
 
 DEFAULT_PORT = 30010
 TESTCARD = "testcard"
@@ -115,6 +116,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="denoising time between two checkpoints of a job; 0 for none",
     )
+    model.add_argument(
+        "--resume",
+        choices=tuple(Resume),
+        default=Resume.EXACT.value,
+        help="whether an interrupted job goes on only where that changes no bit",
+    )
     card = parser.add_argument_group(f"model {TESTCARD}")
     card.add_argument("--testcard-step-s", type=_seconds, default=0.0, metavar="S", help="time that a step takes")
     card.add_argument("--testcard-chunk-s", type=_seconds, default=0.0, metavar="S", help="time that a chunk takes")
@@ -141,6 +148,17 @@ def _frame_interpolation_of_one(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _upscaling(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    larger = parser.add_argument_group("upscaling (Real-ESRGAN)")
+    larger.add_argument("--enable-upscaling", action=argparse.BooleanOptionalAction, help="enlarge every frame")
+    larger.add_argument(
+        "--upscaling-model-path",
+        metavar="WEIGHTS",
+        help=f"file, folder with RealESRGAN_x4.pth, or Hugging Face id; without it {DEFAULT_ESRGAN}",
+    )
+    return larger
+
+
 def _generate(parser: argparse.ArgumentParser) -> None:
     """Make one image or video, print the path of each file, and exit."""
     what = parser.add_argument_group("what to make")
@@ -158,6 +176,8 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seed", type=int, help="the same seed makes the same result; by default a random one")
     what.add_argument("--num-outputs", "--n", type=int, dest="n", help="how many to make")
     _frame_interpolation_of_one(parser)
+    larger = _upscaling(parser)
+    larger.add_argument("--upscaling-scale", type=float, metavar="SCALE", help="1 to 8, also 1.5; without it 4")
     file = parser.add_argument_group("the file")
     file.add_argument("--output-path", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the file")
     file.add_argument("--output-file-name", metavar="NAME", help="name of the file; its ending decides the format")
@@ -195,6 +215,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
         "--state-dir", type=Path, metavar="DIR", help="folder of jobs and results; by default the user's state folder"
     )
     _frame_interpolation(parser)
+    _upscaling(parser)
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

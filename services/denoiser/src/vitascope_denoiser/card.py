@@ -13,7 +13,7 @@ from vitascope_core.errors import InvalidModel
 from vitascope_denoiser.call import Call
 from vitascope_denoiser.checkpoint import INDEX
 from vitascope_denoiser.demo import DEMO_NOTE
-from vitascope_denoiser.families import why_not_resumable
+from vitascope_denoiser.families import why_not_exact, why_not_resumable
 from vitascope_denoiser.preview import foretells
 from vitascope_denoiser.settings import DEMO_MODEL, EngineSettings
 
@@ -42,7 +42,7 @@ def card_of(pipe: Any, settings: EngineSettings) -> ModelCard:
     """
     call = Call(pipe)
     check_served(pipe, call)
-    obstacle = why_not_resumable(pipe) if settings.checkpoint_interval else "checkpoints are switched off"
+    obstacle = why_not_resumable(pipe, settings)
     video = call.takes("num_frames")
     wan = isinstance(pipe.vae, AutoencoderKLWan)
     modes = ((Mode.TEXT_TO_VIDEO, Mode.TEXT_TO_IMAGE) if wan else (Mode.TEXT_TO_VIDEO,)) if video else ()
@@ -60,15 +60,17 @@ def card_of(pipe: Any, settings: EngineSettings) -> ModelCard:
         max_pixels=_MAX_DEMO_PIXELS if settings.model_path == DEMO_MODEL else _MAX_PIXELS,
         created=_created(pipe),
         pipeline=type(pipe).__name__,
-        note=_note(settings, obstacle),
+        note=_note(settings, obstacle, why_not_exact(pipe)),
         resumable=obstacle is None,
     )
 
 
-def _note(settings: EngineSettings, obstacle: str | None) -> str:
+def _note(settings: EngineSettings, obstacle: str | None, inexact: str | None) -> str:
     sentences = [DEMO_NOTE] if settings.model_path == DEMO_MODEL else []
     if obstacle is not None:
         sentences.append(f"Interrupted jobs begin anew: {obstacle}.")
+    elif inexact is not None:
+        sentences.append(f"Interrupted jobs go on, perhaps not bit for bit: {inexact}.")
     return " ".join(sentences)
 
 
@@ -106,7 +108,7 @@ def _honoured(pipe: Any, call: Call) -> tuple[str, ...]:
         "negative_prompt": call.negative,
         "guidance_scale": call.guidance is not None,
         "guidance_scale_2": call.guidance_2,
-        "previews": why_not_resumable(pipe) is None and foretells(pipe.scheduler),
+        "previews": why_not_exact(pipe) is None and foretells(pipe.scheduler),
     }
     return tuple(name for name, honoured in fields.items() if honoured)
 

@@ -15,7 +15,7 @@ import transformers
 from vitascope_core.job import DenoiseSpec
 from vitascope_denoiser.checkpoint import INDEX, read_index
 from vitascope_denoiser.plain import to_plain
-from vitascope_denoiser.settings import EngineSettings
+from vitascope_denoiser.settings import EngineSettings, Resume
 from vitascope_denoiser.snapshot import FORMAT
 
 _SAMPLE_BYTES = 256
@@ -37,9 +37,18 @@ def fingerprint_of(pipe: Any, settings: EngineSettings) -> dict[str, str]:
         "pipeline": type(pipe).__name__,
         "model": model_digest(Path(str(pipe.config["_name_or_path"]))),
         "precision": " ".join(f"{name}={dtype}" for name, dtype in sorted(dtypes.items())),
-        "device": torch.device(pipe._execution_device).type,
+        "device": _device(torch.device(pipe._execution_device), settings.resume),
         "vae": f"tiling={settings.vae_tiling} slicing={settings.vae_slicing}",
     }
+
+
+def _device(device: torch.device, resume: Resume) -> str:
+    """Return what must be equal about the hardware: other GPUs and thread counts round differently."""
+    if resume is Resume.CLOSE:
+        return device.type
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} with {torch.get_num_threads()} threads"
 
 
 def for_job(fingerprint: Mapping[str, str], spec: DenoiseSpec) -> dict[str, str]:

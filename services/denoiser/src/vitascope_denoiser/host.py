@@ -36,7 +36,7 @@ from vitascope_denoiser.channel import (
 from vitascope_denoiser.cutting import Cuts
 from vitascope_denoiser.decoding import Latents
 from vitascope_denoiser.engine import DiffusersEngine
-from vitascope_denoiser.families import why_not_resumable
+from vitascope_denoiser.families import why_not_exact, why_not_resumable
 from vitascope_denoiser.fingerprint import fingerprint_of
 from vitascope_denoiser.keeper import Keeper, Writer
 from vitascope_denoiser.pipeline import load
@@ -211,8 +211,10 @@ class Host:
             pipe = load(self._settings)
             card = card_of(pipe, self._settings)
             engine = DiffusersEngine(pipe, fingerprint_of(pipe, self._settings) if card.resumable else None)
-            if self._settings.checkpoint_interval and (obstacle := why_not_resumable(pipe)):
+            if obstacle := why_not_resumable(pipe, self._settings):
                 log.warning("interrupted jobs begin anew", extra={"reason": obstacle})
+            elif inexact := why_not_exact(pipe):
+                log.warning("interrupted jobs go on, perhaps not bit for bit", extra={"reason": inexact})
             self._channel.send(Ready(card))
         except ChannelClosed:
             _leave(0)

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vitascope_core.errors import InvalidSettings
-from vitascope_denoiser.settings import DEMO_MODEL, Device, EngineSettings, Precision
+from vitascope_denoiser.settings import DEMO_MODEL, Device, EngineSettings, Precision, Resume
 from vitascope_frames.testcard import MODEL_ID as TESTCARD
 from vitascope_platform.environment import ServiceSettings
 
@@ -36,6 +36,8 @@ class DenoiserSettings(BaseSettings):
     """Longest time that loading may take, download included, seconds."""
     checkpoint_interval: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     """Seconds of denoising between two checkpoints of a job; 0 for no checkpoints at all."""
+    resume: Resume = Resume.EXACT
+    """Where an interrupted job may go on at its checkpoint."""
     testcard_step_s: float = Field(default=0.0, ge=0)
     """Seconds that a step of the testcard takes."""
     testcard_chunk_s: float = Field(default=0.0, ge=0)
@@ -60,6 +62,7 @@ class DenoiserSettings(BaseSettings):
                 vae_slicing=self.vae_slicing,
                 load_timeout_s=self.load_timeout_s,
                 checkpoint_interval=self.checkpoint_interval,
+                resume=self.resume,
             )
         except InvalidSettings as error:
             raise ValueError(str(error)) from error

@@ -33,6 +33,15 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
+class Resume(StrEnum):
+    """Where an interrupted job may go on at its checkpoint."""
+
+    EXACT = "exact"
+    """Only where the result is the same bit for bit; else it begins anew."""
+    CLOSE = "close"
+    """Also on another model of GPU, and with pipelines that were not tried: the result may differ a little."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """Which model is served, and how it is loaded.
@@ -49,6 +58,7 @@ class EngineSettings:
         vae_slicing: Let the VAE work on one sample at a time.
         load_timeout_s: Longest time that loading may take, download included, before it counts as hung.
         checkpoint_interval: Seconds of denoising between two checkpoints of a job; 0 for no checkpoints at all.
+        resume: Where an interrupted job may go on at its checkpoint.
 
     Raises:
         InvalidSettings: A value is malformed.
@@ -65,10 +75,12 @@ class EngineSettings:
     vae_slicing: bool = False
     load_timeout_s: float = 3600.0
     checkpoint_interval: float = 20.0
+    resume: Resume = Resume.EXACT
 
     def __post_init__(self) -> None:
         # Configuration files and command lines hold text: "bf16" is taken as well as Precision.BF16.
         object.__setattr__(self, "device", _choice("device", Device, self.device))
+        object.__setattr__(self, "resume", _choice("resume", Resume, self.resume))
         for name in ("dit_precision", "vae_precision"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _choice(name, Precision, value))
