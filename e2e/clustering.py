@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -55,3 +58,24 @@ def peak_bytes(process: ServiceProcess) -> int:
     """Return the most memory that a process has held."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+@contextmanager
+def kept_alive(cluster: Cluster, *services: str) -> Iterator[None]:
+    """Start processes of the services that end inside the block again, as Kubernetes would."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for service in services:
+                for index, process in enumerate(cluster.processes(service)):
+                    if not process.alive:
+                        cluster.restart(service, index, wait=False)
+
+    keeper = threading.Thread(target=look, name="keeper", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()

@@ -135,32 +135,53 @@ def test_04_a_broker_that_stalls_for_longer_than_the_ack_wait_loses_nothing(scen
     assert scene.is_intact(video)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut short"])
-def test_09_a_job_whose_chunk_is_lost_fails_and_takes_no_other_with_it(scene: Scene, damage: str) -> None:
-    cluster, store = scene.cluster, scene.cluster.s3.client()
+DAMAGES = ("gone", "cut short", "one bit changed")
+
+
+def damage_object(cluster: Cluster, key: str, damage: str) -> None:
+    """Do to an object of the frames store what a store should not."""
+    store = cluster.s3.client()
+    if damage == "gone":
+        store.remove_object(FRAMES, key)
+        return
+    data = bytearray(store.get_object(FRAMES, key).read())
+    if damage == "cut short":
+        del data[-100:]
+    else:
+        data[-100] ^= 4
+    store.put_object(FRAMES, key, io.BytesIO(data), len(data))
+
+
+def until_objects(cluster: Cluster, prefix: str, count: int) -> None:
+    """Wait until so many objects are there."""
+    deadline = time.monotonic() + 60
+    while len(objects(cluster, FRAMES, prefix)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("stage", "reader"), [("denoise", INVERTER), ("upscale", UPLOADER)], ids=["chunk", "segment"])
+def test_09_a_job_whose_chunk_is_lost_fails_and_takes_no_other_with_it(scene: Scene, stage: str, reader: str) -> None:
+    cluster = scene.cluster
     for index in range(2):
-        cluster.pause(INVERTER, index)
+        cluster.pause(reader, index)
     try:
-        video = scene.gateway.make(**VIDEO)
-        deadline = time.monotonic() + 60
-        while len(objects(cluster, FRAMES, f"jobs/{video}/1/denoise/")) < FRAMES_MADE // 4:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        key = f"jobs/{video}/1/denoise/0-2"
-        if damage == "gone":
-            store.remove_object(FRAMES, key)
-        else:
-            data = store.get_object(FRAMES, key).read()[:-100]
-            store.put_object(FRAMES, key, io.BytesIO(data), len(data))
+        videos = {damage: scene.gateway.make(**VIDEO) for damage in (*DAMAGES, "none")}
+        for damage, video in videos.items():
+            until_objects(cluster, f"jobs/{video}/1/{stage}/", FRAMES_MADE // 4)
+            if damage != "none":
+                damage_object(cluster, f"jobs/{video}/1/{stage}/0-2", damage)
     finally:
         for index in range(2):
-            cluster.resume(INVERTER, index)
-    done = scene.gateway.until(video)
-    until_tidy(cluster, [video])
+            cluster.resume(reader, index)
+    whole = videos.pop("none")
+    ended = {damage: scene.gateway.until(video) for damage, video in videos.items()}
+    until_tidy(cluster, videos.values())
 
-    assert (done["status"], done["error"]["code"]) == ("failed", "input_lost")
-    assert result_tokens(cluster, video) == set()
-    assert scene.is_intact(scene.gateway.make(**VIDEO))
+    outcomes = {damage: (end["status"], (end["error"] or {}).get("code")) for damage, end in ended.items()}
+    assert outcomes == dict.fromkeys(DAMAGES, ("failed", "input_lost"))
+    assert [result_tokens(cluster, video) for video in videos.values()] == [set()] * len(DAMAGES)
+    assert scene.is_intact(whole)
 
 
 async def publish_again(cluster: Cluster, tasks: list[Task]) -> None:
