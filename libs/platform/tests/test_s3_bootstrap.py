@@ -38,15 +38,21 @@ async def test_buckets_and_rules_are_made_once(s3) -> None:
         "created",
         "lifecycle rule vitascope-frames-expire set",
         "lifecycle rule vitascope-frames-parts set",
+        "lifecycle rule vitascope-frames-checks set",
         "created",
         "lifecycle rule vitascope-results-parts set",
+        "lifecycle rule vitascope-results-checks set",
     ]
-    assert all(settings.frames_bucket in line for line in made[:3])
+    assert all(settings.frames_bucket in line for line in made[:4])
     assert rules(s3, settings.frames_bucket) == {
         "vitascope-frames-expire": ("jobs/", 4, None),
         "vitascope-frames-parts": ("jobs/", None, 1),
+        "vitascope-frames-checks": ("vitascope-check/", 1, None),
     }
-    assert rules(s3, settings.results_bucket) == {"vitascope-results-parts": ("studio/", None, 1)}
+    assert rules(s3, settings.results_bucket) == {
+        "vitascope-results-parts": ("studio/", None, 1),
+        "vitascope-results-checks": ("studio/vitascope-check/", 1, None),
+    }
     assert await bootstrap_s3(settings, deadline_s=3 * 86_400) == []
 
 
@@ -61,6 +67,7 @@ async def test_a_changed_deadline_changes_its_rule_and_nobody_elses(s3) -> None:
         "theirs": ("x/", 9, None),
         "vitascope-frames-expire": ("jobs/", 6, None),
         "vitascope-frames-parts": ("jobs/", None, 1),
+        "vitascope-frames-checks": ("vitascope-check/", 1, None),
     }
 
 

@@ -17,6 +17,7 @@ from vitascope_platform.s3_settings import S3Location, S3Settings
 from vitascope_platform.store_s3 import StoreRefused, client, translated
 
 _DAY_S = 24 * 3600
+_CHECKS = "vitascope-check/"
 _EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 
 
@@ -36,8 +37,16 @@ async def bootstrap_s3(settings: S3Settings, *, deadline_s: int = _DAY_S) -> lis
         StoreUnavailable: The store is away.
     """
     days = math.ceil((deadline_s + 3600) / _DAY_S)
-    frames = [_expire("vitascope-frames-expire", "jobs/", days), _abort("vitascope-frames-parts", "jobs/")]
-    results = [_abort("vitascope-results-parts", settings.result_prefix)]
+    frames = [
+        _expire("vitascope-frames-expire", "jobs/", days),
+        _abort("vitascope-frames-parts", "jobs/"),
+        # What a process leaves that is killed while it tries the store.
+        _expire("vitascope-frames-checks", _CHECKS, 1),
+    ]
+    results = [
+        _abort("vitascope-results-parts", settings.result_prefix),
+        _expire("vitascope-results-checks", f"{settings.result_prefix}{_CHECKS}", 1),
+    ]
     lines = await asyncio.to_thread(_ensure, settings.frames, frames)
     return lines + await asyncio.to_thread(_ensure, settings.results, results)
 

@@ -1,0 +1,1 @@
+"""Nemesis: random faults, drawn from a seed, against a real cluster that works meanwhile."""
