@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from vitascope_core.errors import BrokerUnavailable
+from vitascope_core.errors import BrokerUnavailable, StoreUnavailable
 from vitascope_core.job import EndState, JobEnd
 
 PROMPT = {"prompt": "a cat"}
@@ -163,3 +163,19 @@ async def test_image_content_has_numbered_variants_only(stack) -> None:
     assert [await status(v) for v in ("0", "image", "1", "thumbnail")] == [200, 200, 404, 400]
     ranged = await stack.client.get(f"/v1/images/{image}/content", headers={"range": "bytes=1-1"})
     assert (ranged.status_code, ranged.content) == (206, b"N")
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}], ids=["whole", "streamed"])
+async def test_a_finished_image_that_cannot_be_read_is_not_made_again(stack, fields) -> None:
+    async def away(key: str) -> bytes:
+        raise StoreUnavailable("away")
+
+    stack.results.get = away
+    async with working(stack):
+        answer = await stack.client.post(PATH, json={**PROMPT, **fields})
+    job = await only_job(stack)
+
+    assert "result_unavailable" in answer.text
+    assert f"http://gateway.test/v1/images/{job}/content" in answer.text
+    if not fields:
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")

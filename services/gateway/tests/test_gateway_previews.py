@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from vitascope_core.errors import StoreUnavailable
 from vitascope_core.job import EndState, JobEnd, SourceRecord
 from vitascope_core.keys import preview_key
 from vitascope_core.plan import StageName
@@ -137,6 +138,24 @@ async def test_a_client_that_waits_too_long_is_told_by_an_event_and_its_job_is_c
     assert (name, "not finished within" in data["error"]["message"]) == ("error", True)
     assert end is not None
     assert end.state is EndState.CANCELLED
+
+
+async def test_a_store_that_is_away_costs_previews_and_not_the_image(shown) -> None:
+    async def away(key: str) -> bytes:
+        fetched.append(key)
+        raise StoreUnavailable("away")
+
+    fetched: list[str] = []
+    async with denoising(shown, "stills", previews=1):
+        get, shown.frames.get = shown.frames.get, away
+        asking = asyncio.create_task(shown.client.post(PATH, json={**STREAM, "partial_images": 1}))
+        await shown.settled(lambda: fetched)
+        await shown.frames.put(fetched[0], b"x")
+        shown.frames.get = get
+        await shown.frames.get(fetched[0])  # what the worker waits for
+        answer = await asking
+
+    assert [name for name, _ in events(answer)] == ["image_generation.completed"]
 
 
 async def test_silence_is_broken_by_comments_that_clients_ignore(shown, monkeypatch) -> None:

@@ -82,7 +82,11 @@ async def test_a_request_that_outlasts_the_shutdown_is_told_to_come_again(stack)
             stop.set()
             answer = await asking
         await serving
+    (entry,) = [e for e in await stack.bucket.entries("") if e.key.endswith(".spec")]
+    end = await stack.jobs.end(entry.key.partition(".")[0])
 
+    assert end is not None
+    assert end.state is EndState.CANCELLED  # or asking again would make it twice
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
     assert answer.headers["retry-after"] == "1"
 

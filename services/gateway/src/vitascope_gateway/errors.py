@@ -6,7 +6,7 @@ everything from 500 up, so nothing that a repetition cannot mend may have such a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,9 +74,20 @@ class WaitTooLong(VitascopeError):
     """A job whose client waits for it did not end in time, and was cancelled."""
 
     code = "timeout"
+    status = 504
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request was not finished within {seconds:g} seconds and was cancelled")
+
+
+class ResultUnavailable(VitascopeError):
+    """A job whose client waits for it has completed, and its files cannot be read now."""
+
+    code = "result_unavailable"
+    status = 503
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        super().__init__(f"The result is finished but cannot be read right now; fetch it later: {' '.join(urls)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +145,9 @@ def answer_to(error: VitascopeError, retry_after_s: int) -> ErrorAnswer:
             return ErrorAnswer(416, text, headers={"content-range": f"bytes */{error.size}"})
         case GenerationFailed():
             return ErrorAnswer(500, text, SERVER_ERROR, code=error.job_code, headers=NO_RETRY)
-        case WaitTooLong():
-            return ErrorAnswer(504, text, SERVER_ERROR, code=error.code, headers=NO_RETRY)
+        case WaitTooLong() | ResultUnavailable():
+            # Asking again would make it again.
+            return ErrorAnswer(error.status, text, SERVER_ERROR, code=error.code, headers=NO_RETRY)
         case Outage():
             message = "The service is temporarily unavailable; nothing was accepted"
             return ErrorAnswer(503, message, SERVER_ERROR, code=error.code, headers={"retry-after": str(retry_after_s)})

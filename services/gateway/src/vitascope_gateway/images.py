@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -12,15 +13,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from vitascope_core.errors import Outage
 from vitascope_core.job import EndState, FileRecord, JobEnd, JobKind, JobSpec
 from vitascope_gateway.admission import admit_image
 from vitascope_gateway.content import chosen_file, file_response
 from vitascope_gateway.desk import Desk
-from vitascope_gateway.errors import GenerationFailed
+from vitascope_gateway.errors import GenerationFailed, ResultUnavailable
 from vitascope_gateway.event_stream import Event, EventStream
 from vitascope_gateway.previews import preview
 from vitascope_gateway.usage import image_usage_object
 from vitascope_gateway.waiting import Shown, ended, events
+
+log = logging.getLogger(__name__)
 
 _QUALITY = {"low": "low", "medium": "medium", "standard": "medium", "xhigh": "xhigh", "max": "max"}
 
@@ -47,7 +51,8 @@ class ImageRoutes:
         await desk.submission.submit(spec)
         quality = _QUALITY.get(fields.text("quality") or "", "high")
         if fields.flag("stream"):
-            return EventStream(self._events(request, spec, quality), desk.settings.retry_after_s)
+            base_url = desk.base_url(request)
+            return EventStream(self._events(request, spec, base_url, quality), desk.settings.retry_after_s)
         end = _completed(await ended(desk, request, spec))
         return await self._answer(spec, end, desk.base_url(request), fields.text("response_format"), quality)
 
@@ -57,7 +62,9 @@ class ImageRoutes:
         record = chosen_file(view, variant)
         return await file_response(request, self._desk.results, view, record, self._desk.link(view.spec, record))
 
-    async def _events(self, request: Request, spec: JobSpec, quality: str) -> AsyncGenerator[Event | None, None]:
+    async def _events(
+        self, request: Request, spec: JobSpec, base_url: str, quality: str
+    ) -> AsyncGenerator[Event | None, None]:
         """Yield each preview as it is made, then the finished image."""
         shown = 0
         async with aclosing(events(self._desk, request, spec)) as heard:
@@ -66,18 +73,26 @@ class ImageRoutes:
                     yield None
                 elif isinstance(news, Shown):
                     for index in range(shown, news.previews):
-                        data = await preview(self._desk, spec.id, news.attempt, index)
+                        data = await self._preview(spec, news.attempt, index)
                         if data is not None:
                             about = _about(spec, quality, spec.denoise.width, spec.denoise.height)
                             encoded = {"b64_json": base64.b64encode(data).decode(), "partial_image_index": index}
                             yield {"type": "image_generation.partial_image", **encoded, **about}
                     shown = news.previews
                 else:
-                    yield await self._finished(spec, _completed(news), quality)
+                    yield await self._finished(spec, _completed(news), base_url, quality)
 
-    async def _finished(self, spec: JobSpec, end: JobEnd, quality: str) -> Event:
+    async def _preview(self, spec: JobSpec, attempt: int, index: int) -> bytes | None:
+        try:
+            return await preview(self._desk, spec.id, attempt, index)
+        except Outage as error:
+            # Fewer than asked for may come; the image is not to fail for one.
+            log.warning("preview not shown", extra={"job_id": spec.id, "error": str(error)})
+            return None
+
+    async def _finished(self, spec: JobSpec, end: JobEnd, base_url: str, quality: str) -> Event:
         record = next(file for file in end.files if file.variant == "image")
-        data = await self._desk.results.get(record.key)
+        [data] = await self._data([record], [self._link(spec, record, base_url)])
         encoded = {"b64_json": (await asyncio.to_thread(base64.b64encode, data)).decode()}
         about = _about(spec, quality, record.width, record.height)
         seed = {"id": spec.id, "seed": spec.denoise.seeds[0], "usage": image_usage_object(end.usage)}
@@ -87,10 +102,8 @@ class ImageRoutes:
         self, spec: JobSpec, end: JobEnd, base_url: str, response_format: str | None, quality: str
     ) -> Response:
         files = sorted((f for f in end.files if f.variant == "image"), key=lambda f: f.output)
-        urls = [self._desk.link(spec, record) or _url(base_url, spec, record) for record in files]
-        data: list[bytes] = []
-        if response_format != "url":
-            data = await asyncio.gather(*(self._desk.results.get(record.key) for record in files))
+        urls = [self._link(spec, record, base_url) for record in files]
+        data = await self._data(files, urls) if response_format != "url" else []
         body = {
             "id": spec.id,
             "created": spec.created_ms // 1000,
@@ -103,6 +116,15 @@ class ImageRoutes:
         }
         # In a thread: base64 and JSON of large images take long enough to be felt by every other request.
         return await asyncio.to_thread(_response, body, urls, data, response_format)
+
+    async def _data(self, files: Sequence[FileRecord], urls: Sequence[str]) -> list[bytes]:
+        try:
+            return await asyncio.gather(*(self._desk.results.get(record.key) for record in files))
+        except Outage as error:
+            raise ResultUnavailable(urls) from error
+
+    def _link(self, spec: JobSpec, record: FileRecord, base_url: str) -> str:
+        return self._desk.link(spec, record) or _url(base_url, spec, record)
 
 
 def _response(body: dict[str, Any], urls: list[str], data: list[bytes], response_format: str | None) -> Response:

@@ -12,6 +12,9 @@ from fastapi import FastAPI
 
 from vitascope_platform.health import PortTaken
 
+LAST_WORDS_S = 3.0
+"""Time that requests have to end once they were cancelled, seconds."""
+
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
@@ -60,4 +63,7 @@ async def serve_http(
         server.should_exit = True
         stopping.cancel()
         await asyncio.gather(serving, stopping, return_exceptions=True)
+        # uvicorn cancels the requests that outlast its patience and does not wait for what they do about it.
+        if left := set(server.server_state.tasks):
+            await asyncio.wait(left, timeout=LAST_WORDS_S)
     serving.result()

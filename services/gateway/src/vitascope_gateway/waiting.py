@@ -33,6 +33,10 @@ async def ended(desk: Desk, request: Request, spec: JobSpec) -> JobEnd:
     raise ClientDisconnect
 
 
+ABANDON_S = 2.0
+"""Longest time that cancelling an abandoned job may take, seconds: what ends its request waits for nothing else."""
+
+
 class Shown(NamedTuple):
     """The previews that an attempt has stored."""
 
@@ -63,6 +67,10 @@ async def events(desk: Desk, request: Request, spec: JobSpec) -> AsyncGenerator[
                     yield None
         end = ending.result() if ending.done() else None
         left = leaving.done()
+    except (asyncio.CancelledError, GeneratorExit):
+        # The server ends, or the answer cannot be sent. The client asks again elsewhere, and nobody sees this one.
+        await _abandoned(desk, spec)
+        raise
     finally:
         ending.cancel()
         leaving.cancel()
@@ -76,6 +84,14 @@ async def _any_of(ending: asyncio.Task[JobEnd | None], leaving: asyncio.Task[Non
     done, _ = await asyncio.wait((ending, leaving, changing), timeout=QUIET_S, return_when=asyncio.FIRST_COMPLETED)
     changing.cancel()
     return bool(done)
+
+
+async def _abandoned(desk: Desk, spec: JobSpec) -> None:
+    try:
+        async with asyncio.timeout(ABANDON_S):
+            await desk.submission.cancel(spec.id)
+    except (Outage, TimeoutError) as error:
+        log.warning("abandoned job not cancelled", extra={"job_id": spec.id, "error": str(error)})
 
 
 async def _cancelled(desk: Desk, spec: JobSpec, *, left: bool) -> JobEnd:
