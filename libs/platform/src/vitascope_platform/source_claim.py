@@ -11,6 +11,7 @@ from vitascope_core.job import CheckpointRecord, Media, SourceRecord, SourceStat
 from vitascope_platform.attempts import stepped
 from vitascope_platform.faults import FaultPoint, Faults
 from vitascope_platform.jobs import JobStore
+from vitascope_platform.telemetry import CHECKPOINTS, RESUME_SECONDS, RESUMES
 
 
 class SourceClaim:
@@ -35,11 +36,14 @@ class SourceClaim:
         """See `vitascope_core.handling.SourceLog.point`."""
         self._faults.reach(FaultPoint.BEFORE_CHECKPOINT)
         stands = await self._swap(lambda r: replace(r, checkpoint=checkpoint, step=max(r.step, checkpoint.step)))
+        CHECKPOINTS.inc(stands)
         self._faults.reach(FaultPoint.AFTER_CHECKPOINT)
         return stands
 
     async def resumed(self, checkpoint: CheckpointRecord) -> bool:
         """See `vitascope_core.handling.SourceLog.resumed`."""
+        RESUMES.inc()
+        RESUME_SECONDS.inc(checkpoint.seconds)
         return await self._swap(
             lambda r: replace(
                 r,
