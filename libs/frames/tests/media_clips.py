@@ -33,13 +33,17 @@ def clip(
     times: Sequence[Fraction] | None = None,
     sound: str | None = None,
     sound_from: Fraction = Fraction(0),
+    sound_pause: Fraction = Fraction(0),
     rotation: int | None = None,
     tags: dict[str, int] | None = None,
     aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     second: bool = False,
 ) -> Path:
-    """Write a clip of testcards; ``times`` are those of its frames in seconds, if not regular."""
+    """Write a clip of testcards.
+
+    ``times`` are those of its frames in seconds, if not regular; ``sound_pause`` is a hole in the middle of its sound.
+    """
     extra: dict[str, str] = {"crf": "0"} if lossless and codec == "libx264rgb" else {}
     with av.open(path, "w", options=options or {}) as container:
         streams = [_video(container, codec, fps, size, pix_fmt, extra, aspect, tags) for _ in range(1 + second)]
@@ -64,7 +68,7 @@ def clip(
             for packet in stream.encode(None):
                 container.mux(packet)
         if heard is not None:
-            for packet in _tone(heard, Fraction(frames) / fps, sound_from):
+            for packet in _tone(heard, Fraction(frames) / fps, sound_from, sound_pause):
                 container.mux(packet)
     return path
 
@@ -86,7 +90,7 @@ def _video(container: Any, codec: str, fps: Any, size: Any, pix_fmt: str, extra:
     return stream
 
 
-def _tone(stream: Any, seconds: Fraction, begins: Fraction) -> Any:
+def _tone(stream: Any, seconds: Fraction, begins: Fraction, pause: Fraction) -> Any:
     total = int(seconds * RATE)
     kind = stream.codec_context.format.name
     for at in range(0, total, 960):
@@ -98,7 +102,7 @@ def _tone(stream: Any, seconds: Fraction, begins: Fraction) -> Any:
         if kind == "flt":
             data = data.T.reshape(1, -1).copy()
         piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), kind, "stereo")
-        piece.sample_rate, piece.pts = RATE, at + int(begins * RATE)
+        piece.sample_rate, piece.pts = RATE, at + int((begins + (pause if at * 2 >= total else 0)) * RATE)
         yield from stream.encode(piece)
     yield from stream.encode(None)
 

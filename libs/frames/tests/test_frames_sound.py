@@ -87,6 +87,15 @@ def test_what_an_mp4_cannot_hold_is_encoded_anew_and_begins_when_it_did(tmp_path
     assert len(heard(path)[0]) / 48000 == pytest.approx(2.0, abs=0.06)
 
 
+def test_a_hole_in_the_sound_stays_one(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mkv", 48, sound="mp2", sound_pause=Fraction(1))
+    samples, begins = heard(encoded(tmp_path, taken(source, tmp_path)))
+    loud = np.flatnonzero(np.abs(samples) > 0.1) / 48000 + begins
+
+    assert loud[-1] == pytest.approx(3.0, abs=0.05)
+    assert not ((loud > 1.1) & (loud < 1.9)).any()
+
+
 def test_time_counts_from_the_first_picture(tmp_path: Path) -> None:
     late = clip(
         tmp_path / "a.mkv", 12, times=[2 + Fraction(n, 24) for n in range(12)], sound="aac", sound_from=Fraction(2)

@@ -121,14 +121,13 @@ class StageBench:
         raise TimeoutError("the worker did not settle")
 
     async def put_source_chunks(self, attempt: int = 1, count: int | None = None) -> None:
-        """Record source chunks as a denoiser would have."""
+        """Record source chunks as the source would have."""
         cuts = self.spec.cuts
         for index in range(len(cuts) if count is None else count):
-            key = keys.chunk_key(self.spec.id, attempt, StageName.DENOISE, 0, index)
+            stage, last = self.spec.plan.source, index == len(cuts) - 1
+            key = keys.chunk_key(self.spec.id, attempt, stage, 0, index)
             await self.frames.put(key, b"frames")
-            record = ChunkRecord(
-                attempt, StageName.DENOISE, 0, index, key, sum(cuts[:index]), cuts[index], index == len(cuts) - 1
-            )
+            record = ChunkRecord(attempt, stage, 0, index, key, sum(cuts[:index]), cuts[index], last)
             await self.jobs.put_chunk(self.spec.id, record)
 
     async def end(self) -> JobEnd | None:

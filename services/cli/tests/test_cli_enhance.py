@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 import termios
+import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from PIL import Image
 from bench.literal_rife import seeded_weights
 from vitascope_cli import enhance as command
 from vitascope_cli.main import run
+from vitascope_core.card import StageCard
+from vitascope_core.geometry import interpolated_start
+from vitascope_core.plan import Options, StageName
+from vitascope_frames.chunk import Chunk
 from vitascope_frames.testcard import read_number
 from vitascope_interpolator.architecture import RIFE_4_22_LITE
 
@@ -93,31 +98,34 @@ def test_a_file_that_is_there_is_replaced_only_if_told_so(folder: Path, flags: l
     assert len(frames_of(folder / "b.mp4")) == 3
 
 
-def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(folder: Path, flags: list[str], capsys) -> None:
-    # Several chunks, so that there is something to tell.
-    clip(folder / "a.mp4", 24, size=(1280, 720))
-    assert run(["enhance", "a.mp4", *flags]) == 0
+class Repeater:
+    """In place of a network: shows every frame twice, and takes its time."""
+
+    def apply(self, chunk: Chunk, options: Options) -> Chunk:
+        time.sleep(0.3)
+        frames = np.repeat(chunk.frames, 2, axis=0)[0 if chunk.start else 1 :]
+        return replace(chunk, frames=frames, lead=None, start=interpolated_start(chunk.start, 2), fps=chunk.fps * 2)
+
+
+def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(folder: Path, capsys, monkeypatch) -> None:
+    card = StageCard(StageName.INTERPOLATE, exps=(1,), flow_scales=(1.0,))
+    monkeypatch.setattr(command, "load_transforms", lambda _: [(card, Repeater())])
+    # Two chunks, so that there is something to tell.
+    clip(folder / "a.mp4", 12, size=(1280, 720))
+    words = ["enhance", "a.mp4", "--frame-interpolation-exp=1", "--overwrite"]
+    assert run(words) == 0
     lines = capsys.readouterr().err.splitlines()
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))
-    words = [sys.executable, "-m", "vitascope_cli", "enhance", "a.mp4", "--overwrite", *flags]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=terminal, text=True)
-    os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(screen, 65536)
-        except OSError:  # how Linux says that the other side is closed
-            break
-        if not piece:
-            break
-        shown += piece
+    with os.fdopen(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        code = run(words)
+    shown = os.read(screen, 65536)
     os.close(screen)
-    printed = process.communicate(timeout=60)[0]
 
     assert lines
     assert all(line.startswith("enhancing ") and line.endswith("0 %") for line in lines)
-    assert (process.returncode, printed) == (0, "a-enhanced.mp4\n")
+    assert (code, capsys.readouterr().out) == (0, "a-enhanced.mp4\n")
     assert b"enhancing" in shown
     assert b"|" in shown
 

@@ -151,10 +151,13 @@ async def finished(stack, **fields: object) -> str:
     return video
 
 
-@pytest.mark.parametrize("said", ["video", "video_id", "form"])
+@pytest.mark.parametrize("said", ["video", "video_id", "form", "multipart"])
 async def test_a_finished_video_is_named_by_its_id(stack, said: str) -> None:
     video = await finished(stack)
-    if said == "form":
+    if said == "multipart":
+        parts = {name: (None, value) for name, value in {**ON, "video[id]": video}.items()}
+        answer = await stack.client.post(PATH, files=parts)
+    elif said == "form":
         answer = await stack.client.post(PATH, data={**ON, "video[id]": video})
     else:
         fields = {"video": {"id": video}} if said == "video" else {"video_id": video}
@@ -278,18 +281,25 @@ async def test_a_form_with_too_much_beside_the_file_is_refused(stack, scratch: P
     many = await stack.client.post(PATH, data={f"f{n}": "1" for n in range(150)}, files=form())
 
     assert (long.status_code, many.status_code) == (400, 400)
+    assert "user is longer than 65536 bytes" in long.json()["error"]["message"]
+    assert many.json()["error"]["message"] == "The form has more than 100 fields"
     assert await is_untouched(stack, scratch)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"--b\r\n", b'--b\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\nhalf']
-)
+SWITCH = b'--b\r\nContent-Disposition: form-data; name="enable_frame_interpolation"\r\n\r\ntrue\r\n'
+FILE = b'--b\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\nhalf a file'
+
+
+@pytest.mark.parametrize("body", [b"", SWITCH, SWITCH + FILE, SWITCH + FILE + b"\r\n--b\r\n"])
 async def test_a_form_that_ends_early_is_refused(stack, scratch: Path, body: bytes) -> None:
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    answer = await stack.client.post(PATH, content=body, headers=headers)
+    cut = await stack.client.post(PATH, content=body, headers=headers)
+    untouched = await is_untouched(stack, scratch)
+    whole = await stack.client.post(PATH, content=SWITCH + FILE + b"\r\n--b--\r\n", headers=headers)
 
-    assert answer.status_code == 400
-    assert await is_untouched(stack, scratch)
+    assert (cut.status_code, cut.json()["error"]["message"]) == (400, "The multipart body ends early")
+    assert untouched
+    assert whole.status_code == 200
 
 
 async def test_names_with_folders_lead_nowhere(stack) -> None:

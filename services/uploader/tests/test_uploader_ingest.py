@@ -120,10 +120,11 @@ async def test_what_the_file_is_is_recorded_before_its_first_chunk(store, work: 
 @pytest.mark.parametrize(
     ("plan", "fps", "expected"),
     [
-        ({"interpolate": InterpolateOptions()}, 24, [18, 18, 4]),  # of 921,600 bytes each, in 16 MiB
+        ({}, 24, [18, 18, 4]),  # of 921,600 bytes each, in 16 MiB
+        ({"interpolate": InterpolateOptions()}, 24, [9, 9, 9, 9, 4]),  # which become twice as many
         ({"upscale": UpscaleOptions(4)}, 24, [36, 4]),  # 1.5 s
     ],
-    ids=["by bytes", "by time"],
+    ids=["by bytes", "by bytes later", "by time"],
 )
 async def test_chunks_are_as_long_as_those_of_other_sources(
     store, work: Work, tmp_path: Path, plan: dict, fps: int, expected: list[int]

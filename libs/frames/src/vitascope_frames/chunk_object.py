@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from vitascope_core.errors import InputLost, ObjectMissing
@@ -26,8 +27,14 @@ async def fetch(store: ObjectStore, key: str) -> bytes:
         raise InputLost(f"the stored object {key} is gone") from error
 
 
-async def fetch_file(store: ObjectStore, key: str, path: Path) -> None:
+async def fetch_file(store: ObjectStore, key: str, path: Path, tick: Callable[[], None]) -> None:
     """Write an object that the job cannot go on without into a file, piece by piece.
+
+    Args:
+        store: Where it is.
+        key: Its name.
+        path: The file.
+        tick: Called for every piece; what it raises ends the fetching.
 
     Raises:
         InputLost: It is gone.
@@ -37,6 +44,7 @@ async def fetch_file(store: ObjectStore, key: str, path: Path) -> None:
         with path.open("wb") as file:
             async for piece in store.read(key):
                 await asyncio.to_thread(file.write, piece)
+                tick()
     except ObjectMissing as error:
         raise InputLost(f"the stored object {key} is gone") from error
 

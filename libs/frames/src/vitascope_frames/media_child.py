@@ -54,7 +54,7 @@ def _confine(memory_bytes: int) -> None:
 
 def _answer(request: MediaRequest) -> None:
     with open_media(request.path, request.limits) as media:
-        longest = max(media.width, media.height) * max(1, request.upscale)
+        longest = request.plan.enlarged(max(media.width, media.height))
         if longest > LONGEST_SIDE:
             raise MediaTooLarge(f"the finished video would have {longest} pixels on a side, more than {LONGEST_SIDE}")
         alive = _Alive()

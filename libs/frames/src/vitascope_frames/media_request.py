@@ -12,7 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from vitascope_core.plan import Plan, StageName, UpscaleOptions
+from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_frames.media_file import MediaLimits
 
 HEAD_BYTES = 9
@@ -40,6 +40,7 @@ class MediaRequest:
     Attributes:
         path: The file.
         sound: Where its sound is to be written, if it has any.
+        interpolate: How often the plan doubles the frame rate later: chunks are then shorter.
         upscale: Factor by which the plan enlarges the frames later, 0 if it does not: chunks are then longer, and
             frames may not be as large.
         chunk_frames: Frames of a chunk; 0 for as many as the plan calls for.
@@ -49,7 +50,8 @@ class MediaRequest:
 
     path: Path
     sound: Path
-    upscale: int = 0
+    interpolate: int = 0
+    upscale: float = 0
     chunk_frames: int = 0
     limits: MediaLimits = field(default_factory=MediaLimits)
     memory_bytes: int = 0
@@ -57,7 +59,11 @@ class MediaRequest:
     @property
     def plan(self) -> Plan:
         """As much of the plan as chunks depend on."""
-        return Plan(StageName.INGEST, upscale=UpscaleOptions(self.upscale) if self.upscale else None)
+        return Plan(
+            StageName.INGEST,
+            InterpolateOptions(self.interpolate) if self.interpolate else None,
+            UpscaleOptions(self.upscale) if self.upscale else None,
+        )
 
     def to_json(self) -> str:
         """Return the request as an argument of the process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -42,8 +42,16 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(found, key=_natural)
 
 
-def pack_pictures(pictures: Sequence[Path], fps: Fraction, target: Path) -> None:
+def pack_pictures(
+    pictures: Sequence[Path], fps: Fraction, target: Path, packed: Callable[[], object] = lambda: None
+) -> None:
     """Write pictures into a lossless video, one at a time; what is transparent becomes black.
+
+    Args:
+        pictures: In the order in which they are shown.
+        fps: Pictures a second.
+        target: Where the video is made.
+        packed: Called for each picture; what it raises ends the packing.
 
     Raises:
         UnsupportedMedia: They differ in size; the odd one is named.
@@ -63,6 +71,7 @@ def pack_pictures(pictures: Sequence[Path], fps: Fraction, target: Path) -> None
             picture.pts, picture.time_base = number, 1 / fps.limit_denominator(1001)
             for packet in stream.encode(picture):
                 container.mux_one(packet)
+            packed()
         for packet in stream.encode(None):
             container.mux_one(packet)
 

@@ -170,8 +170,8 @@ def _encode(
             if frame.pts is not None and frame.time_base is not None:
                 at = round((frame.pts * frame.time_base - first) * rate)
                 begins = at if begins is None else begins
-                while at - begins > rate * _GAP_S:
-                    begins = _put(_silence(rate, layout), begins, rate, encoded, container, limits)
+                if at - begins > rate * _GAP_S:
+                    begins = _fill(begins, at, encoded, container, limits)
             begins = begins or 0
             for piece in resampler.resample(frame):
                 begins = _put(piece, begins, rate, encoded, container, limits)
@@ -194,10 +194,15 @@ def _put(
     return at + piece.samples
 
 
-def _silence(rate: int, layout: str) -> av.AudioFrame:
-    piece = av.AudioFrame.from_ndarray(np.zeros((1 if layout == "mono" else 2, rate // 20), np.float32), "fltp", layout)
-    piece.sample_rate = rate
-    return piece
+def _fill(at: int, end: int, stream: AudioStream, container: OutputContainer, limits: MediaLimits) -> int:
+    """Encode silence from sample number ``at`` to ``end``, which is returned."""
+    rate, layout, channels = stream.rate, stream.layout.name, stream.codec_context.channels
+    while at < end:
+        samples = np.zeros((channels, min(end - at, rate)), np.float32)
+        piece = av.AudioFrame.from_ndarray(samples, "fltp", layout)
+        piece.sample_rate = rate
+        at = _put(piece, at, rate, stream, container, limits)
+    return at
 
 
 def _read(source: InputContainer, stream: AudioStream) -> Iterator[AudioPacket]:

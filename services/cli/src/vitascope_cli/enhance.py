@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import sys
 import tempfile
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from vitascope_cli.errors import OK, CommandFailed, UsageError
 from vitascope_cli.job_run import copy_result, run_job
 from vitascope_cli.node import Node, NodeSettings, Transforms, running
 from vitascope_cli.postprocessing import load_transforms
-from vitascope_core.errors import InvalidRequest
+from vitascope_core.errors import InvalidRequest, Stopped
 from vitascope_core.job import JobSpec
 from vitascope_frames.media_file import MAX_FPS
 from vitascope_frames.picture_folder import pack_pictures, pictures_in
@@ -59,7 +63,7 @@ async def enhance(options: argparse.Namespace, settings: NodeSettings) -> int:
         if pictures is None:
             await asyncio.to_thread(_stage, source, staged)
         else:
-            await asyncio.to_thread(pack_pictures, pictures, Fraction(str(options.fps)), staged)
+            await _pack(pictures, Fraction(str(options.fps)), staged)
         async with running(Path(name), Transforms(transforms), settings) as node:
             spec = _admit(node, options, Given(source.name, staged.stat().st_size))
             end = await run_job(node, spec, _phase, file=staged, lines=True)
@@ -115,6 +119,22 @@ def _pictures(options: argparse.Namespace) -> list[Path] | None:
     if not 0 < options.fps <= MAX_FPS:
         raise UsageError(f"--fps must be more than 0 and at most {MAX_FPS}, got {options.fps:g}")
     return pictures_in(options.input)
+
+
+async def _pack(pictures: list[Path], fps: Fraction, staged: Path) -> None:
+    """Pack the pictures in a thread, which ends with this call, showing on a terminal how far it is."""
+    over = threading.Event()
+    with tqdm(total=len(pictures), disable=not sys.stderr.isatty(), desc="packing", leave=False) as bar:
+
+        def packed() -> None:
+            if over.is_set():
+                raise Stopped("nobody waits for it any more")
+            bar.update()
+
+        try:
+            await asyncio.to_thread(pack_pictures, pictures, fps, staged, packed)
+        finally:
+            over.set()
 
 
 def _stage(source: Path, staged: Path) -> None:

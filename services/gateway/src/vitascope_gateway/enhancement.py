@@ -171,6 +171,6 @@ def _chunk_frames(fields: Fields) -> int:
 
 
 def _check_side(known: Media | None, plan: Plan) -> None:
-    side = 0 if known is None else max(known.width, known.height) * plan.size_factor
+    side = 0 if known is None else plan.enlarged(max(known.width, known.height))
     if side > LONGEST_SIDE:
         raise InvalidRequest("upscaling_scale", side, f"such that the video has at most {LONGEST_SIDE} on a side")

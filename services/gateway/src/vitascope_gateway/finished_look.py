@@ -34,7 +34,7 @@ def finished_look(view: JobView) -> Look | None:
         return None
     factor = spec.plan.frame_factor
     frames = (media.frames - 1) * factor + 1 if media.frames else 0
-    width, height = media.width * spec.plan.size_factor, media.height * spec.plan.size_factor
+    width, height = spec.plan.enlarged(media.width), spec.plan.enlarged(media.height)
     fps = media.fps * (factor if media.frames != 1 else 1)
     # H.264 with 4:2:0 has even sides only; the uploader repeats the last row or column.
     return Look(width + width % 2, height + height % 2, fps, frames)

@@ -73,16 +73,16 @@ class IngestHandler:
                     yield record
 
     async def _fetched(self, work: Work, folder: Path) -> MediaRequest:
-        ingest, upscale = work.spec.ingest, work.spec.plan.upscale
+        ingest, plan = work.spec.ingest, work.spec.plan
         if ingest is None:
             raise InputLost("the job names no file to read")
         path = folder / "input"
-        await fetch_file(self._frames, ingest.key, path)
-        work.control.tick()
+        await fetch_file(self._frames, ingest.key, path, work.control.tick)
         return MediaRequest(
             path=path,
             sound=folder / "sound.mp4",
-            upscale=upscale.scale if upscale else 0,
+            interpolate=plan.interpolate.exp if plan.interpolate else 0,
+            upscale=plan.upscale.scale if plan.upscale else 0,
             chunk_frames=ingest.chunk_frames,
             limits=self._options.limits,
             memory_bytes=self._options.memory_bytes,

@@ -88,7 +88,7 @@ class FileUploadHandler:
         sound: Path | None = None
         if work.media is not None and work.media.audio:
             sound = folder / "sound"
-            await fetch_file(self._frames, work.media.audio, sound)
+            await fetch_file(self._frames, work.media.audio, sound, work.control.tick)
         async with aclosing(self._parts(records, work.spec)) as parts:
             return await drain(parts, lambda fed: self._sink.write(work.spec, fed, folder, work.control, sound))
 
