@@ -229,8 +229,8 @@ class Hub:
         self.missing = missing
         self.asked = []
 
-    def __call__(self, repository, name):
-        self.asked.append(f"{repository}/{name}")
+    def __call__(self, repository, name, *, local_files_only):
+        self.asked.append((name, local_files_only))
         if (repository, name) in self.files:
             return f"/cache/{repository}/{name}"
         raise self.missing.__new__(self.missing)
@@ -264,6 +264,16 @@ def test_what_the_hub_does_not_give_is_told(monkeypatch, missing, said) -> None:
 
     with pytest.raises(InvalidWeights, match=said):
         find_weights("a/b")
+
+
+def test_a_hub_that_is_away_is_asked_once(monkeypatch) -> None:
+    hub = Hub([], LocalEntryNotFoundError)
+    monkeypatch.setattr(weight_file, "hf_hub_download", hub)
+
+    with pytest.raises(InvalidWeights):
+        find_weights("a/b")
+
+    assert hub.asked == [("flownet.pkl", False), ("flownet.safetensors", True)]
 
 
 def test_offline_mode_is_heeded(monkeypatch, tmp_path) -> None:

@@ -57,6 +57,8 @@ def log_to_stderr(level: str, style: LogFormat = LogFormat.TEXT) -> None:
     """Send log lines of at least ``level`` ("debug" … "critical") to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style is LogFormat.JSON else FieldFormatter())
+    # At the handler as well: what libraries log under a level of their own reaches it whatever the root's is.
+    handler.setLevel(level.upper())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

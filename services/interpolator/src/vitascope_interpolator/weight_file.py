@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import logging as hub_logging
 
 from vitascope_core.errors import InvalidWeights
 
@@ -63,10 +64,13 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _download(repository: str, names: tuple[str, ...]) -> Path:
+    # Else it tells every repeated attempt twice, once past our own logging.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     away: LocalEntryNotFoundError | None = None
     for name in names:
         try:
-            return Path(hf_hub_download(repository, name))
+            # Asked once whether the hub is there, which takes long when it is not.
+            return Path(hf_hub_download(repository, name, local_files_only=away is not None))
         except LocalEntryNotFoundError as error:
             away = error  # perhaps the other name is in the cache
         except GatedRepoError as error:
