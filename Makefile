@@ -13,7 +13,8 @@ SEED ?=
 HISTORY ?=
 
 BIN := .venv/bin
-PACKAGES := libs/core libs/platform libs/frames services/gateway services/denoiser services/interpolator services/uploader services/cli
+PACKAGES := libs/core libs/platform libs/frames libs/weights services/gateway services/denoiser services/interpolator services/upscaler \
+	services/uploader services/cli
 READY := .venv/ready
 PROTOS := protos/vitascope_platform/v1/records.proto
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -27,7 +28,7 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@echo
 	@echo "PORT=$(PORT) and MODEL=$(MODEL) set what 'make dev' and 'make cluster' serve; the cluster also takes"
-	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_INTERPOLATOR=, REPLICAS_UPLOADER=, STATE=folder and SECURED=1 (credentials for each service)."
+	@echo "REPLICAS_GATEWAY=, REPLICAS_DENOISER=, REPLICAS_INTERPOLATOR=, REPLICAS_UPSCALER=, REPLICAS_UPLOADER=, STATE=folder and SECURED=1 (credentials for each service)."
 	@echo "'make setup TORCH_INDEX=URL' takes another torch build."
 
 setup: $(READY) ## Make .venv with everything pinned; TORCH_INDEX=URL chooses another build of torch

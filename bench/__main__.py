@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from bench import checkpoint, hop, interpolate, known, latency, overlap, submit
+from bench import checkpoint, hop, interpolate, known, latency, overlap, submit, upscale
 
 MEASUREMENTS = {
     "submit": submit.measure,
@@ -15,6 +15,7 @@ MEASUREMENTS = {
     "latency": latency.measure,
     "checkpoint": checkpoint.measure,
     "interpolate": interpolate.measure,
+    "upscale": upscale.measure,
 }
 
 

@@ -48,10 +48,12 @@ def test_it_makes_videos_and_nobody_is_refused_anything(cluster: Cluster) -> Non
     made = [gateway.make(num_frames=9, model=model, **INVERTED) for model in ("testcard", "second")]
 
     done = [gateway.until(video) for video in made]
-    files = [gateway.get(f"/v1/videos/{video}/content").content for video in made]
+    again = httpx.post(f"{gateway.url}/v1/videos/enhance", json={"video_id": made[1], **INVERTED}, timeout=60).json()
+    done.append(gateway.until(again["id"]))
+    files = [gateway.get(f"/v1/videos/{video['id']}/content").content for video in done]
     deleted = httpx.delete(f"{gateway.url}/v1/videos/{made[0]}").status_code
 
-    assert [video["status"] for video in done] == ["completed"] * 2
+    assert [video["status"] for video in done] == ["completed"] * 3
     assert all(b"ftyp" in content[:16] for content in files)
     assert deleted == 200
     with store_client(cluster, cluster.s3.access_key, cluster.s3.secret_key) as client:
@@ -75,7 +77,7 @@ def test_the_doctor_finds_nothing_wrong_with_the_monitors_rights(cluster: Cluste
     assert {finding["check"] for finding in findings if finding["verdict"] == "skipped"} == {"tasks", "result links"}
     queues = {finding["check"]: finding["verdict"] for finding in findings if finding["check"].startswith("queue ")}
     assert queues == dict.fromkeys(
-        ["queue denoise-main", "queue denoise-second", "queue upscale", "queue upload"], "ok"
+        ["queue denoise-main", "queue denoise-second", "queue ingest", "queue upscale", "queue upload"], "ok"
     )
 
 

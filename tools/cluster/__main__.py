@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.cluster.cluster import DENOISER, GATEWAY, INTERPOLATOR, TESTCARD, UPLOADER, Cluster
+from tools.cluster.cluster import DENOISER, GATEWAY, INTERPOLATOR, TESTCARD, UPLOADER, UPSCALER, Cluster
 from tools.cluster.process import ServiceFailed
 from vitascope_denoiser.settings import DEMO_MODEL, slug_of
 
@@ -20,7 +20,7 @@ PROMPT = "A curious raccoon"
 LOADING_S = 3600.0
 """Time that services have to come up: a model may have to be downloaded."""
 
-SERVICES = (GATEWAY, DENOISER, INTERPOLATOR, UPLOADER)
+SERVICES = (GATEWAY, DENOISER, INTERPOLATOR, UPSCALER, UPLOADER)
 
 
 class WrongVariable(Exception):
@@ -74,8 +74,10 @@ def _run(model: str, replicas: dict[str, int], port: int, folder: Path, *, secur
 
 
 def _usual(service: str) -> int:
-    """Return how many run unless told: an interpolator only where it has weights."""
-    return 1 if service != INTERPOLATOR or os.environ.get("VITASCOPE_INTERPOLATOR_MODEL_PATH") else 0
+    """Return how many run unless told: a transform only where it has weights."""
+    if service in (INTERPOLATOR, UPSCALER):
+        return 1 if os.environ.get(f"VITASCOPE_{service.upper()}_MODEL_PATH") else 0
+    return 1
 
 
 def _interrupt(*_: object) -> None:

@@ -19,7 +19,7 @@ from vitascope_core.plan import StageName
 from vitascope_platform.access import read_env_file, write_access
 from vitascope_platform.access_rights import BOOTSTRAP, MONITOR, Installation
 
-GATEWAY, DENOISER, INTERPOLATOR, UPLOADER = "gateway", "denoiser", "interpolator", "uploader"
+GATEWAY, DENOISER, INTERPOLATOR, UPSCALER, UPLOADER = "gateway", "denoiser", "interpolator", "upscaler", "uploader"
 TESTCARD = "testcard"
 
 READY_S = 60.0
@@ -275,6 +275,7 @@ def _programs(
         GATEWAY: Program("vitascope_gateway"),
         DENOISER: Program("vitascope_denoiser", env=denoiser),
         INTERPOLATOR: Program("vitascope_interpolator", replicas=0),
+        UPSCALER: Program("vitascope_upscaler", replicas=0),
         UPLOADER: Program("vitascope_uploader"),
         **extra,
     }

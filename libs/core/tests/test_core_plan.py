@@ -70,3 +70,9 @@ def test_message_ids_tell_tasks_apart() -> None:
     tasks = [Task("j", UPSCALE, attempt=a, output=o, index=i) for a in (1, 2) for o in (0, 1) for i in (0, 1)]
 
     assert len({task.message_id for task in tasks}) == len(tasks)
+
+
+@pytest.mark.parametrize(("scale", "length"), [(4, 84), (1.5, 31), (1, 21), (2.99, 62)])
+def test_a_side_grows_by_the_scale_and_keeps_no_part_of_a_pixel(scale, length) -> None:
+    assert Plan(upscale=UpscaleOptions(scale)).enlarged(21) == length
+    assert Plan().enlarged(21) == 21

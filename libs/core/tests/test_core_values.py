@@ -8,7 +8,7 @@ import pytest
 
 from vitascope_core.card import Limits
 from vitascope_core.errors import InvalidRequest, UnknownField, shown
-from vitascope_core.geometry import CHUNK_BYTES, cut_frames, cuts_of, interpolated_start, parse_size
+from vitascope_core.geometry import CHUNK_BYTES, MOST_CHUNK_BYTES, cut_frames, cuts_of, interpolated_start, parse_size
 from vitascope_core.job import JobKind, new_job_id
 from vitascope_core.plan import InterpolateOptions, Plan, UpscaleOptions
 from vitascope_core.quality import compression_of
@@ -67,6 +67,13 @@ def test_chunks_of_an_upscaled_video_are_long_enough_to_compress() -> None:
     cuts = cut_frames(81, 1280, 720, Fraction(16), Plan(upscale=UpscaleOptions()))
 
     assert all(cut >= 24 for cut in cuts)
+
+
+def test_chunks_of_large_frames_stay_bounded_all_the_same() -> None:
+    cuts = cut_frames(200, 3840, 2160, Fraction(60), Plan(upscale=UpscaleOptions()))
+
+    assert all(cut * 3840 * 2160 * 3 <= MOST_CHUNK_BYTES for cut in cuts[:-1])
+    assert cuts[-1] < 2 * cuts[0]
 
 
 @pytest.mark.parametrize(("start", "factor", "mapped"), [(0, 4, 0), (12, 2, 23), (1, 4, 1)])

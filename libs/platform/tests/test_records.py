@@ -7,6 +7,7 @@ import json
 from fractions import Fraction
 
 import pytest
+from google.protobuf import json_format
 
 from vitascope_core.card import Defaults, Limits, Mode, ModelCard, StageCard
 from vitascope_core.job import (
@@ -25,6 +26,7 @@ from vitascope_core.job import (
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_core.task import Task
 from vitascope_platform.records import MESSAGES, BadRecord, from_bytes, from_json, to_bytes, to_json
+from vitascope_platform.v1 import records_pb2
 
 LIMITS = Limits(16, 1024, 16)
 RECORDS = [
@@ -43,6 +45,7 @@ RECORDS = [
         "p", "org/m", (Mode.TEXT_TO_VIDEO,), LIMITS, LIMITS, Limits(1, 81, 4), Limits(1, 100), Defaults(64, 64, 4)
     ),
     StageCard(StageName.INTERPOLATE, (1, 2), (0.5, 1.0), (), ("org/rife", "/weights")),
+    StageCard(StageName.UPSCALE, (), (), (1.5, 4.0), ("org/esrgan",), (2**33, 7)),
 ]
 
 
@@ -72,6 +75,31 @@ def test_a_spec_of_a_file_survives_both_forms(spec: JobSpec) -> None:
     assert from_json(JobSpec, to_json(of_file)) == of_file
     assert from_bytes(JobSpec, to_bytes(of_file)) == of_file
     assert (of_file.outputs, of_file.out_frames, of_file.out_fps) == (1, None, None)
+
+
+@pytest.mark.parametrize("scale", [2, 4.0, 1.5])
+def test_a_scale_may_be_a_fraction(full: JobSpec, scale: float) -> None:
+    spec = dataclasses.replace(full, plan=Plan(upscale=UpscaleOptions(scale, "w")))
+
+    assert from_json(JobSpec, to_json(spec)) == spec
+    assert from_bytes(JobSpec, to_bytes(spec)) == spec
+
+
+def test_scales_of_the_version_before_are_read(full: JobSpec) -> None:
+    older = json.loads(to_json(full))
+    older["plan"]["upscale"] = {"scale": 4, "model_path": "w"}
+    card = b'{"stage": "upscale", "scales": [2, 4], "models": ["org/esrgan"]}'
+
+    assert from_json(JobSpec, json.dumps(older).encode()).plan.upscale == UpscaleOptions(4.0, "w")
+    assert from_json(StageCard, card) == StageCard(StageName.UPSCALE, scales=(2.0, 4.0), models=("org/esrgan",))
+
+
+def test_the_version_before_reads_whole_scales_of_this_one() -> None:
+    written = json.loads(to_json(StageCard(StageName.UPSCALE, scales=(2.0, 4.0))))["scales"]
+    # Both fields were whole numbers, as these still are.
+    read = json_format.ParseDict({"exps": written}, records_pb2.StageCard())
+
+    assert list(read.exps) == [2, 4]
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda k: k.__name__)

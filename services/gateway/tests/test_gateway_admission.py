@@ -30,9 +30,9 @@ def video(video_card, image_card, transforms):
 
 @pytest.fixture
 def image(video_card, image_card, transforms):
-    def admit(*, cards=(video_card, image_card), **values):
+    def admit(*, cards=(video_card, image_card), stages=transforms, **values):
         fields = Fields({"prompt": "a cat", **values})
-        return admit_image(fields, Catalogue(tuple(cards), transforms), "", ManualClock(), GatewaySettings())
+        return admit_image(fields, Catalogue(tuple(cards), tuple(stages)), "", ManualClock(), GatewaySettings())
 
     return admit
 
@@ -168,6 +168,35 @@ def test_an_upscaler_without_the_usual_scale_uses_its_largest(video, transforms)
     stages = (transforms[0], replace(transforms[1], scales=(2, 3)))
 
     assert video(enable_upscaling=True, stages=stages).plan.upscale == UpscaleOptions(3)
+
+
+@pytest.mark.parametrize("scale", [1.5, 3, 0, -4])
+def test_a_scale_that_the_card_does_not_offer_is_refused(video, scale) -> None:
+    with pytest.raises(InvalidRequest, match="upscaling_scale must be one of 2, 4, got"):
+        video(enable_upscaling=True, upscaling_scale=scale)
+
+
+def test_a_card_may_offer_a_fraction(video, transforms) -> None:
+    stages = (replace(transforms[1], scales=(1.5,)),)
+    plan = video(enable_upscaling=True, upscaling_scale=1.5, stages=stages).plan
+
+    assert (plan.upscale, plan.enlarged(65)) == (UpscaleOptions(1.5), 97)
+
+
+def test_frames_that_the_upscaler_has_no_memory_for_are_refused(video, image, transforms) -> None:
+    upscaler = replace(transforms[1], models=("org/own", "org/other"), max_pixels=(64 * 64, 64 * 48))
+    large = {"stages": (upscaler,), "size": "64x64", "enable_upscaling": True}
+    said = "size must be at most 3072 pixels in all, .* at upscaling_scale 4, got '64x64'"
+
+    for admit in (video, image):
+        with pytest.raises(InvalidRequest, match=said):
+            admit(**large, upscaling_scale=4)
+        with pytest.raises(InvalidRequest, match=said):
+            admit(**large, upscaling_model_path="org/own")
+        assert admit(**large, upscaling_scale=2).plan.upscale == UpscaleOptions(2)
+        assert admit(**{**large, "enable_upscaling": False}).plan.upscale is None
+        # What other weights need, the upscaler finds out.
+        assert admit(**large, upscaling_model_path="org/other").plan.upscale == UpscaleOptions(4, "org/other")
 
 
 def test_options_of_a_transform_that_is_switched_off_are_ignored(video) -> None:

@@ -298,6 +298,8 @@ async def test_a_request_without_a_model_names_the_choices(stacks, video_card) -
             "upscaling_model_path",
         ),
         ({"enable_upscaling": True, "upscaling_scale": 3}, "invalid_value", "upscaling_scale"),
+        ({"enable_upscaling": True, "upscaling_scale": 1.5}, "invalid_value", "upscaling_scale"),
+        ({"enable_upscaling": True, "upscaling_scale": True}, "invalid_type", "upscaling_scale"),
         ({"enable_upscaling": True, "upscaling_scale": "2"}, "invalid_type", "upscaling_scale"),
         ({"enable_upscaling": False, "upscaling_scale": "2"}, "invalid_type", "upscaling_scale"),
         ({"frame_interpolation_exp": 1}, "unsupported_parameter", "frame_interpolation_exp"),

@@ -112,10 +112,13 @@ class StageCard:
         flow_scales: Interpolation scales.
         scales: Upscaling factors.
         models: Weights that requests may name, the stage's own first.
+        max_pixels: For each of ``scales`` the bound on width * height of a frame before it is enlarged with the stage's
+            own weights; empty where there is none.
     """
 
     stage: StageName
     exps: tuple[int, ...] = ()
     flow_scales: tuple[float, ...] = ()
-    scales: tuple[int, ...] = ()
+    scales: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
+    max_pixels: tuple[int, ...] = ()

@@ -12,6 +12,10 @@ from vitascope_core.plan import Plan
 CHUNK_BYTES = 16 * 1024 * 1024
 """Raw frames that a chunk aims at: S3 puts and gets peak here, and one retry costs little."""
 
+MOST_CHUNK_BYTES = 256 * 1024 * 1024
+"""Raw frames that a chunk has at most, unless a single frame is larger: 1.5 s of 4K at 60 Hz would be 2.2 GB, and every
+stage has to hold a chunk."""
+
 LONGEST_SIDE = 16384
 """Pixels that a video can have on a side."""
 
@@ -39,14 +43,14 @@ def cut_frames(num_frames: int, width: int, height: int, fps: Fraction, plan: Pl
     Chunks are as long as `chunk_length` says, but for the last.
     """
     size = chunk_length(width, height, fps, plan)
-    return cuts_of(num_frames, size, least=None if plan.upscale is None else math.ceil(MIN_SEGMENT_S * fps))
+    return cuts_of(num_frames, size, least=None if plan.upscale is None else min(size, math.ceil(MIN_SEGMENT_S * fps)))
 
 
 def chunk_length(width: int, height: int, fps: Fraction, plan: Plan) -> int:
     """Return how many frames a chunk holds, as the source makes it.
 
     It holds about `CHUNK_BYTES` once frames are put between its own; when the plan upscales it becomes a segment, so it
-    holds at least `MIN_SEGMENT_S` of output as well.
+    holds at least `MIN_SEGMENT_S` of output as well, as far as that is not more than `MOST_CHUNK_BYTES`.
 
     Args:
         width: Pixels of a frame.
@@ -54,8 +58,11 @@ def chunk_length(width: int, height: int, fps: Fraction, plan: Plan) -> int:
         fps: Frames a second, before interpolation.
         plan: What becomes of it.
     """
-    size = max(1, CHUNK_BYTES // (width * height * 3 * plan.frame_factor))
-    return size if plan.upscale is None else max(size, math.ceil(MIN_SEGMENT_S * fps))
+    grown = width * height * 3 * plan.frame_factor
+    size = max(1, CHUNK_BYTES // grown)
+    if plan.upscale is None:
+        return size
+    return max(size, min(math.ceil(MIN_SEGMENT_S * fps), MOST_CHUNK_BYTES // grown))
 
 
 def cuts_of(num_frames: int, size: int, least: int | None = None) -> tuple[int, ...]:

@@ -46,15 +46,20 @@ class UpscaleOptions:
     """Enlargement of every frame.
 
     Attributes:
-        scale: Factor on width and height.
+        scale: Factor on width and height, 1 to 8; what is left of a pixel is dropped.
         model_path: Weights other than the stage's own, or "" for those.
     """
 
-    scale: int = 4
+    scale: float = 4.0
     model_path: str = ""
 
 
 Options = InterpolateOptions | UpscaleOptions
+
+
+def enlarged(pixels: int, scale: float) -> int:
+    """Return the length of a side of ``pixels`` times ``scale``."""
+    return int(pixels * scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,9 @@ class Plan:
         """Factor on the frame rate: 2**exp of the interpolation, else 1."""
         return 2**self.interpolate.exp if self.interpolate else 1
 
-    @property
-    def size_factor(self) -> int:
-        """Factor on width and height."""
-        return self.upscale.scale if self.upscale else 1
+    def enlarged(self, pixels: int) -> int:
+        """Return the length of a finished side that has ``pixels`` before."""
+        return enlarged(pixels, self.upscale.scale) if self.upscale else pixels
 
     def after(self, stage: StageName) -> StageName:
         """Return the stage that follows ``stage``; the upload follows the last."""

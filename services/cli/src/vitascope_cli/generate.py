@@ -41,6 +41,9 @@ FIELDS = (
     "frame_interpolation_exp",
     "frame_interpolation_scale",
     "frame_interpolation_model_path",
+    "enable_upscaling",
+    "upscaling_scale",
+    "upscaling_model_path",
 )
 """Options that are request fields of the same name."""
 

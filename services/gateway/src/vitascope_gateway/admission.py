@@ -15,7 +15,7 @@ from vitascope_core.ports import Clock
 from vitascope_core.quality import compression_of
 from vitascope_gateway.catalogue import Catalogue
 from vitascope_gateway.fields import Fields
-from vitascope_gateway.postprocessing import plan_of
+from vitascope_gateway.postprocessing import check_frame, plan_of
 from vitascope_gateway.previews import partial_images, video_previews
 from vitascope_gateway.sampling import denoise_spec, frame_count, frame_rate, output_count
 from vitascope_gateway.settings import GatewaySettings
@@ -58,6 +58,7 @@ def admit_video(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
     denoise = denoise_spec(fields, card, frame_count(fields, card, fps), n)
     denoise = replace(denoise, previews=video_previews(fields, card))
     plan = plan_of(fields, catalogue)
+    check_frame(plan, catalogue, denoise.width, denoise.height)
     output = _output(fields, JobKind.VIDEO, output_format, denoise, plan)
     cuts = _cuts(fields, denoise, fps, plan)
     stamp = _stamp(JobKind.VIDEO, clock, settings)
@@ -100,6 +101,7 @@ def admit_image(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
         raise InvalidRequest("n", n, "1 when events are streamed: they do not say which image they are of")
     denoise = replace(denoise_spec(fields, card, 1, n), previews=previews)
     plan = plan_of(fields, catalogue)
+    check_frame(plan, catalogue, denoise.width, denoise.height)
     output = _output(fields, JobKind.IMAGE, output_format, denoise, plan)
     stamp = _stamp(JobKind.IMAGE, clock, settings)
     return JobSpec(
@@ -133,7 +135,7 @@ def _output(fields: Fields, kind: JobKind, output_format: str, denoise: DenoiseS
     compression = compression_of(kind, fields.text("output_quality") or None, asked)
     if output_format == "png" and asked is not None and asked < 100:
         raise InvalidRequest("output_compression", asked, "100 or absent for PNG, which loses nothing")
-    side = max(denoise.width, denoise.height) * plan.size_factor
+    side = plan.enlarged(max(denoise.width, denoise.height))
     if side > LONGEST_SIDE.get(output_format, side):
         allowed = f"at most {LONGEST_SIDE[output_format]} on a side of the finished {output_format}"
         raise InvalidRequest("size" if plan.upscale is None else "upscaling_scale", side, allowed)

@@ -41,7 +41,8 @@ def _interpolation(fields: Fields, catalogue: Catalogue) -> InterpolateOptions |
 
 
 def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
-    scale = fields.integer("upscaling_scale")
+    # The card says whether it has to be a whole number.
+    scale = fields.number("upscaling_scale")
     path = fields.text("upscaling_model_path")
     options = ("upscaling_scale", "upscaling_model_path")
     card = _wanted(fields, catalogue, "enable_upscaling", options, StageName.UPSCALE, "upscaler")
@@ -52,6 +53,31 @@ def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
     if scale not in card.scales:
         raise InvalidRequest("upscaling_scale", scale, f"one of {_listed(card.scales)}")
     return UpscaleOptions(scale, _model("upscaling_model_path", path, card, "upscaler"))
+
+
+def check_frame(plan: Plan, catalogue: Catalogue, width: int, height: int, field: str = "size") -> None:
+    """Refuse frames that the upscaler has no memory for.
+
+    What it can do with weights that a request names, it only knows itself.
+
+    Args:
+        plan: What becomes of the frames.
+        catalogue: The cards of what is installed.
+        width: Pixels of a frame before it is enlarged.
+        height: Pixels of a frame before it is enlarged.
+        field: What the client may change.
+
+    Raises:
+        InvalidRequest: Frames are too large.
+    """
+    card = catalogue.transform(StageName.UPSCALE)
+    if plan.upscale is None or card is None or plan.upscale.model_path not in ("", *card.models[:1]):
+        return
+    limits = dict(zip(card.scales, card.max_pixels, strict=False))
+    most = limits.get(plan.upscale.scale, width * height)
+    if width * height > most:
+        allowed = f"at most {most} pixels in all, which the upscaler has memory for at upscaling_scale"
+        raise InvalidRequest(field, f"{width}x{height}", f"{allowed} {plan.upscale.scale:g}")
 
 
 def _wanted(

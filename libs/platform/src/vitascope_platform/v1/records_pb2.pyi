@@ -17,12 +17,12 @@ class InterpolateOptions(_message.Message):
     def __init__(self, exp: _Optional[int] = ..., scale: _Optional[float] = ..., model_path: _Optional[str] = ...) -> None: ...
 
 class UpscaleOptions(_message.Message):
-    __slots__ = ("scale", "model_path")
-    SCALE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("model_path", "scale")
     MODEL_PATH_FIELD_NUMBER: _ClassVar[int]
-    scale: int
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     model_path: str
-    def __init__(self, scale: _Optional[int] = ..., model_path: _Optional[str] = ...) -> None: ...
+    scale: float
+    def __init__(self, model_path: _Optional[str] = ..., scale: _Optional[float] = ...) -> None: ...
 
 class Plan(_message.Message):
     __slots__ = ("source", "interpolate", "upscale")
@@ -378,15 +378,17 @@ class ModelCard(_message.Message):
     def __init__(self, pool: _Optional[str] = ..., id: _Optional[str] = ..., modes: _Optional[_Iterable[str]] = ..., width: _Optional[_Union[Limits, _Mapping]] = ..., height: _Optional[_Union[Limits, _Mapping]] = ..., num_frames: _Optional[_Union[Limits, _Mapping]] = ..., num_inference_steps: _Optional[_Union[Limits, _Mapping]] = ..., defaults: _Optional[_Union[Defaults, _Mapping]] = ..., aliases: _Optional[_Iterable[str]] = ..., honours: _Optional[_Iterable[str]] = ..., max_outputs: _Optional[int] = ..., max_pixels: _Optional[int] = ..., max_prompt_chars: _Optional[int] = ..., created: _Optional[int] = ..., pipeline: _Optional[str] = ..., note: _Optional[str] = ..., resumable: _Optional[bool] = ...) -> None: ...
 
 class StageCard(_message.Message):
-    __slots__ = ("stage", "exps", "flow_scales", "scales", "models")
+    __slots__ = ("stage", "exps", "flow_scales", "models", "scales", "max_pixels")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     EXPS_FIELD_NUMBER: _ClassVar[int]
     FLOW_SCALES_FIELD_NUMBER: _ClassVar[int]
-    SCALES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    SCALES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PIXELS_FIELD_NUMBER: _ClassVar[int]
     stage: str
     exps: _containers.RepeatedScalarFieldContainer[int]
     flow_scales: _containers.RepeatedScalarFieldContainer[float]
-    scales: _containers.RepeatedScalarFieldContainer[int]
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, stage: _Optional[str] = ..., exps: _Optional[_Iterable[int]] = ..., flow_scales: _Optional[_Iterable[float]] = ..., scales: _Optional[_Iterable[int]] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    scales: _containers.RepeatedScalarFieldContainer[float]
+    max_pixels: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stage: _Optional[str] = ..., exps: _Optional[_Iterable[int]] = ..., flow_scales: _Optional[_Iterable[float]] = ..., models: _Optional[_Iterable[str]] = ..., scales: _Optional[_Iterable[float]] = ..., max_pixels: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Where a checkpoint lies, what it holds, and the networks that stay loaded."""

@@ -1,0 +1,155 @@
+"""What is read as a checkpoint, and which networks stay loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vitascope_core.errors import InvalidSettings, InvalidWeights
+from vitascope_weights.device import Device
+from vitascope_weights.kept_networks import KeptNetworks, torch_device
+from vitascope_weights.tensors import listed, misfits, read_tensors
+
+TENSORS = {"a.weight": torch.ones(4, 3), "a.bias": torch.zeros(4)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(content, name="net.pth") -> Path:
+        path = tmp_path / name
+        if path.suffix == ".safetensors":
+            save_file(content, path)
+        else:
+            torch.save(content, path)
+        return path
+
+    return save
+
+
+def refused(path, *wrappers) -> str:
+    with pytest.raises(InvalidWeights) as caught:
+        read_tensors(path, wrappers)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.pkl", "net.safetensors"])
+def test_both_formats_are_read(saved, name) -> None:
+    read = read_tensors(saved(TENSORS, name))
+
+    assert read.keys() == TENSORS.keys()
+    assert torch.equal(read["a.weight"], TENSORS["a.weight"])
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        ({"best": TENSORS, "last": {"other": torch.ones(1)}}, TENSORS.keys()),
+        ({"last": TENSORS, "step": 3}, TENSORS.keys()),
+        (TENSORS, TENSORS.keys()),
+    ],
+    ids=["first", "second", "bare"],
+)
+def test_the_first_wrapper_that_is_there_is_opened(saved, content, taken) -> None:
+    assert read_tensors(saved(content), ("best", "last")).keys() == taken
+
+
+def test_a_wrapper_that_nobody_named_is_refused_by_its_name(saved) -> None:
+    assert "other things than floating-point tensors: epoch, state_dict" in refused(
+        saved({"state_dict": TENSORS, "epoch": 3}), "best"
+    )
+
+
+class Attack:
+    def __reduce__(self):
+        return (Path.touch, (Path("attacked"),))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, monkeypatch, save) -> None:
+    monkeypatch.chdir(tmp_path)
+    save({"a": Attack()}, tmp_path / "net.pth")
+
+    assert "cannot be read as tensors" in refused(tmp_path / "net.pth")
+    assert not Path("attacked").exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(1)], {1: torch.zeros(1)}, {"a": 1}, {"params": [1]}])
+def test_other_things_than_named_floats_are_refused(saved, content) -> None:
+    assert "holds" in refused(saved(content), "params")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_bytes_raise_nothing_else(tmp_path, legacy) -> None:
+    chance, path = random.Random(0), tmp_path / "net.pth"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(whole[: chance.randrange(1, len(whole) + 1)] if chance.random() < 0.3 else whole)
+        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(InvalidWeights):  # some are read all the same
+            read_tensors(path)
+
+
+def test_misfits_are_named_by_kind() -> None:
+    said = misfits({"a": (1,), "b": (2, 3), "x": ()}, {"a": (1,), "b": (2, 4), "c": (5,)})
+
+    assert said == "missing: c; not of it: x; of another shape: b (2, 3) instead of (2, 4)"
+    assert not misfits({"a": (1,)}, {"a": (1,)})
+    assert listed(map(str, range(8))) == "0, 1, 2, 3, 4 and 3 more"
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def test_the_network_used_longest_ago_makes_room(files) -> None:
+    loads: list[str] = []
+    kept = KeptNetworks(lambda path: loads.append(path.name) or path.name, 2)
+    for name in "abacab":
+        assert kept.get(files / name) == name
+
+    assert loads == ["a", "b", "c", "b"]
+
+
+def test_room_is_made_before_the_next_is_loaded(files) -> None:
+    held: list[int] = []
+    kept: KeptNetworks[str] = KeptNetworks(lambda path: held.append(len(kept._loaded)) or path.name, 1)
+    kept.get(files / "a")
+    kept.get(files / "b")
+
+    assert held == [0, 0]
+
+
+def test_a_file_that_changed_is_loaded_again_and_one_that_is_gone_is_not_missed(files) -> None:
+    kept = KeptNetworks(lambda path: path.read_text(), 2)
+    kept.get(files / "a")
+    (files / "a").write_text("new")
+    os.utime(files / "a", ns=(0, 0))
+    changed = kept.get(files / "a")
+    (files / "a").unlink()
+
+    assert (changed, kept.get(files / "a")) == ("new", "new")
+
+
+def test_a_file_that_was_never_there_is_told(files) -> None:
+    with pytest.raises(InvalidWeights, match="cannot be read: No such file"):
+        KeptNetworks(str, 1).get(files / "d")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    assert torch_device(Device.AUTO) == torch_device(Device.CPU) == torch.device("cpu")
+    with pytest.raises(InvalidSettings, match="no GPU"):
+        torch_device(Device.CUDA)
