@@ -16,7 +16,8 @@ from vitascope_core.plan import InterpolateOptions
 from vitascope_frames.chunk import Chunk
 from vitascope_interpolator.architecture import RIFE_4_22_LITE
 from vitascope_interpolator.interpolator import Interpolator
-from vitascope_interpolator.settings import Device, InterpolatorSettings
+from vitascope_interpolator.settings import InterpolatorSettings
+from vitascope_weights.device import Device
 
 FRAMES, HEIGHT, WIDTH = 5, 256, 448
 ROUNDS = 5

@@ -121,6 +121,22 @@ def test_a_folder_without_weights_is_refused(tmp_path) -> None:
         find_weights(str(tmp_path), SMALL)
 
 
+def test_a_file_that_is_named_may_be_called_anything(tmp_path) -> None:
+    (tmp_path / "mine.bin").touch()
+
+    assert find_weights(str(tmp_path / "mine.bin"), SMALL) == tmp_path / "mine.bin"
+
+
+def test_offline_mode_is_heeded(monkeypatch, tmp_path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+
+    with pytest.raises(InvalidWeights, match="not in the local cache"):
+        find_weights("owner/name", SMALL)
+
+
 def test_urls_are_told_apart() -> None:
     assert is_url("s3://bucket/x")
     assert not is_url("owner/name:file.pth")

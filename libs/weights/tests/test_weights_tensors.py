@@ -80,9 +80,29 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, monkeypat
     assert not Path("attacked").exists()
 
 
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {1: torch.zeros(1)}, {"a": 1}, {"params": [1]}])
+@pytest.mark.parametrize(
+    "content",
+    [[torch.zeros(1)], {1: torch.zeros(1)}, {"a": 1}, {"a": torch.zeros(1, dtype=torch.int8)}, {"params": [1]}],
+)
 def test_other_things_than_named_floats_are_refused(saved, content) -> None:
     assert "holds" in refused(saved(content), "params")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04", b"\x80\x02}q\x00."], ids=str)
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_a_file_that_is_no_checkpoint_is_refused_by_its_name(tmp_path, name, content) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    assert f"{tmp_path / name} cannot be read as tensors" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_a_checkpoint_cut_short_is_refused(saved, name) -> None:
+    path = saved(TENSORS, name)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+    assert "cannot be read as tensors" in refused(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -132,15 +152,24 @@ def test_room_is_made_before_the_next_is_loaded(files) -> None:
     assert held == [0, 0]
 
 
-def test_a_file_that_changed_is_loaded_again_and_one_that_is_gone_is_not_missed(files) -> None:
+@pytest.mark.parametrize("changed_ns", [1, 2**62], ids=["older", "newer"])
+def test_a_file_that_changed_is_loaded_again_and_one_that_is_gone_is_not_missed(files, changed_ns) -> None:
     kept = KeptNetworks(lambda path: path.read_text(), 2)
     kept.get(files / "a")
     (files / "a").write_text("new")
-    os.utime(files / "a", ns=(0, 0))
+    os.utime(files / "a", ns=(changed_ns, changed_ns))
     changed = kept.get(files / "a")
     (files / "a").unlink()
 
     assert (changed, kept.get(files / "a")) == ("new", "new")
+
+
+def test_what_is_loaded_can_be_asked(files) -> None:
+    kept = KeptNetworks(str, 1)
+    kept.get(files / "a")
+    kept.get(files / "b")
+
+    assert [files / name in kept for name in "abc"] == [False, True, False]
 
 
 def test_a_file_that_was_never_there_is_told(files) -> None:

@@ -19,8 +19,9 @@ from vitascope_frames.source_handler import SourceHandler
 from vitascope_frames.testcard import Testcard
 from vitascope_interpolator.main import main, wired
 from vitascope_interpolator.service_settings import InterpolatorServiceSettings
-from vitascope_interpolator.settings import DEFAULT_MODEL, Device
+from vitascope_interpolator.settings import DEFAULT_MODEL
 from vitascope_platform.environment import read_settings
+from vitascope_weights.device import Device
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from fractions import Fraction
@@ -9,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bench.literal_rife import seeded_weights
 from vitascope_core.errors import DeviceOutOfMemory, InputLost, InvalidRequest, InvalidSettings, InvalidWeights
@@ -18,7 +20,9 @@ from vitascope_interpolator import networks
 from vitascope_interpolator.architecture import RIFE_4_22_LITE
 from vitascope_interpolator.interpolator import Interpolator
 from vitascope_interpolator.networks import Networks
-from vitascope_interpolator.settings import Device, InterpolatorSettings, card_of
+from vitascope_interpolator.settings import InterpolatorSettings, card_of
+from vitascope_weights import weight_file
+from vitascope_weights.device import Device
 
 CPU = torch.device("cpu")
 
@@ -161,16 +165,6 @@ def test_networks_are_kept_up_to_a_number(weights_folder, other_weights, loads) 
     assert loads == [weights_folder.name, other_weights.name, weights_folder.name]
 
 
-def test_the_network_used_longest_ago_makes_room(weights_folder, other_weights, tmp_path, loads) -> None:
-    (third := tmp_path / "third").mkdir()
-    (third / "flownet.pkl").symlink_to(other_weights / "flownet.pkl")
-    kept = Networks(CPU, 2)
-    for source in (weights_folder, other_weights, weights_folder, third, weights_folder, other_weights):
-        kept.get(str(source))
-
-    assert loads == [weights_folder.name, other_weights.name, "third", other_weights.name]
-
-
 def test_weights_that_have_changed_are_loaded_again(weights_folder, other_weights, tmp_path, loads) -> None:
     path = tmp_path / "flownet.pkl"
     path.write_bytes((weights_folder / "flownet.pkl").read_bytes())
@@ -191,6 +185,45 @@ def test_weights_that_are_gone_stay_loaded(weights_folder, tmp_path, loads) -> N
     path.unlink()
 
     assert kept.get(str(path)) is first
+
+
+def test_weights_that_made_room_and_moved_are_found_where_they_are_now(
+    weights, weights_folder, other_weights, tmp_path, loads
+) -> None:
+    (tmp_path / "flownet.pkl").symlink_to(weights_folder / "flownet.pkl")
+    kept = Networks(CPU, 1)
+    kept.get(str(tmp_path))
+    kept.get(str(other_weights))
+    (tmp_path / "flownet.pkl").unlink()
+    save_file(weights, tmp_path / "flownet.safetensors")
+    kept.get(str(tmp_path))
+
+    assert loads == [tmp_path.name, other_weights.name, tmp_path.name]
+
+
+def test_a_repository_is_asked_once(weights_folder, other_weights, monkeypatch, loads) -> None:
+    asked = []
+
+    def download(repository, name, **_):
+        asked.append((repository, name))
+        return weights_folder / name
+
+    monkeypatch.setattr(weight_file, "hf_hub_download", download)
+    kept = Networks(CPU, 1)
+    for source in ("a/b", str(other_weights), "a/b"):
+        kept.get(source)
+
+    assert asked == [("a/b", "flownet.pkl")]
+    assert loads == [weights_folder.name, other_weights.name, weights_folder.name]
+
+
+def test_what_is_loaded_is_logged_by_the_name_it_was_asked_for(weights_folder, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(weight_file, "hf_hub_download", lambda _, name, **__: weights_folder / name)
+    with caplog.at_level(logging.INFO, networks.log.name):
+        Networks(CPU, 1).get("a/b")
+
+    (record,) = caplog.records
+    assert (record.message, record.weights, record.version) == ("network loaded", "a/b", "4.22.lite")
 
 
 def test_a_card_says_what_requests_may_ask_for(weights_folder) -> None:

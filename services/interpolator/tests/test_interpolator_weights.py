@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import save_file
 
 from bench.literal_rife import seeded_weights
 from vitascope_core.errors import InvalidWeights
-from vitascope_interpolator import weight_file
 from vitascope_interpolator.architecture import RIFE_4_22_LITE, RIFE_4_25
 from vitascope_interpolator.versions import likely_version
-from vitascope_interpolator.weight_file import find_weights
-from vitascope_interpolator.weights import load_weights
+from vitascope_interpolator.weights import FILES, load_weights
+from vitascope_weights.weight_file import find_weights
 
 
 @pytest.fixture
@@ -144,143 +140,16 @@ def test_a_refusal_says_which_version_it_probably_is(saved) -> None:
     assert "It looks like no version of RIFE that is known" in refused(saved({"conv_first.weight": torch.zeros(1)}))
 
 
-class Attack:
-    def __reduce__(self):
-        return (Path.touch, (Path("attacked"),))
-
-
-@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
-def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, monkeypatch, save) -> None:
-    monkeypatch.chdir(tmp_path)
-    save({"block0.x": Attack()}, tmp_path / "flownet.pkl")
-
-    assert "cannot be read as tensors" in refused(tmp_path / "flownet.pkl")
-    assert not Path("attacked").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04", b"\x80\x02}q\x00."], ids=str)
-@pytest.mark.parametrize("name", ["flownet.pkl", "flownet.safetensors"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, name, content) -> None:
-    (tmp_path / name).write_bytes(content)
-
-    assert str(tmp_path / name) in refused(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "content", [[torch.zeros(1)], {1: torch.zeros(1)}, {"a": 1}, {"a": torch.zeros(1, dtype=torch.int8)}]
-)
-def test_other_things_than_named_floats_are_refused(saved, content) -> None:
-    assert "holds" in refused(saved(content))
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_damaged_bytes_never_raise_anything_else(saved, legacy) -> None:
-    tensors, chance = {"a.b": torch.ones(4, 3), "c": torch.zeros(5)}, random.Random(0)
-    path = saved(tensors)
-    torch.save(tensors, path, _use_new_zipfile_serialization=not legacy)
-    whole = path.read_bytes()
-    for _ in range(300):
-        damaged = bytearray(whole[: chance.randrange(1, len(whole) + 1)] if chance.random() < 0.3 else whole)
-        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        path.write_bytes(damaged)
-        refused(path)  # whatever was read is not RIFE
-
-
-def test_a_checkpoint_cut_short_is_refused(weights_folder, tmp_path) -> None:
+def test_a_file_that_cannot_be_read_is_refused(weights_folder, tmp_path) -> None:
     whole = (weights_folder / "flownet.pkl").read_bytes()
     (tmp_path / "flownet.pkl").write_bytes(whole[: len(whole) // 2])
 
-    assert "cannot be read as tensors" in refused(tmp_path / "flownet.pkl")
+    assert f"{tmp_path / 'flownet.pkl'} cannot be read as tensors" in refused(tmp_path / "flownet.pkl")
 
 
-def test_a_file_and_a_folder_are_found(weights_folder) -> None:
-    file = weights_folder / "flownet.pkl"
+@pytest.mark.parametrize("held", [FILES, FILES[1:]], ids=["both", "safetensors"])
+def test_a_folder_is_searched_for_the_public_names(tmp_path, held) -> None:
+    for name in held:
+        (tmp_path / name).touch()
 
-    assert find_weights(str(file)) == find_weights(str(weights_folder)) == file
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("https://huggingface.co/elfgum/RIFE-4.22.lite", "not a URL"),
-        ("file:///etc/passwd", "not a URL"),
-        ("/no/such/folder", "no such file or folder"),
-        ("rife", "no such file or folder"),
-        ("../weights/rife", "no such file or folder"),
-        ("owner/name:a:b", "no such file or folder"),
-    ],
-)
-def test_other_names_are_refused(source, said) -> None:
-    with pytest.raises(InvalidWeights, match=said):
-        find_weights(source)
-
-
-def test_a_folder_without_weights_is_refused(tmp_path) -> None:
-    with pytest.raises(InvalidWeights, match=r"has neither flownet.pkl nor flownet.safetensors"):
-        find_weights(str(tmp_path))
-
-
-class Hub:
-    """Stands in for the hub: only what it holds is there."""
-
-    def __init__(self, files, missing=EntryNotFoundError) -> None:
-        self.files = files
-        self.missing = missing
-        self.asked = []
-
-    def __call__(self, repository, name, *, local_files_only):
-        self.asked.append((name, local_files_only))
-        if (repository, name) in self.files:
-            return f"/cache/{repository}/{name}"
-        raise self.missing.__new__(self.missing)
-
-
-@pytest.mark.parametrize(
-    ("files", "source", "found"),
-    [
-        ([("a/b", "flownet.pkl"), ("a/b", "flownet.safetensors")], "a/b", "flownet.pkl"),
-        ([("a/b", "flownet.safetensors")], "a/b", "flownet.safetensors"),
-        ([("a/b", "flownet.pkl"), ("a/b", "v2/rife.pth")], "a/b:v2/rife.pth", "v2/rife.pth"),
-    ],
-)
-def test_a_repository_is_asked_for_its_weights(monkeypatch, files, source, found) -> None:
-    monkeypatch.setattr(weight_file, "hf_hub_download", Hub(files))
-
-    assert find_weights(source) == Path("/cache/a/b") / found
-
-
-@pytest.mark.parametrize(
-    ("missing", "said"),
-    [
-        (EntryNotFoundError, r"a/b has no flownet.pkl and no flownet.safetensors"),
-        (LocalEntryNotFoundError, r"a/b is not in the local cache and Hugging Face cannot be reached"),
-        (RepositoryNotFoundError, r"neither a local path nor a Hugging Face repository"),
-        (ConnectionError, r"could not be downloaded"),
-    ],
-)
-def test_what_the_hub_does_not_give_is_told(monkeypatch, missing, said) -> None:
-    monkeypatch.setattr(weight_file, "hf_hub_download", Hub([], missing))
-
-    with pytest.raises(InvalidWeights, match=said):
-        find_weights("a/b")
-
-
-def test_a_hub_that_is_away_is_asked_once(monkeypatch) -> None:
-    hub = Hub([], LocalEntryNotFoundError)
-    monkeypatch.setattr(weight_file, "hf_hub_download", hub)
-
-    with pytest.raises(InvalidWeights):
-        find_weights("a/b")
-
-    assert hub.asked == [("flownet.pkl", False), ("flownet.safetensors", True)]
-
-
-def test_offline_mode_is_heeded(monkeypatch, tmp_path) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-
-    with pytest.raises(InvalidWeights, match="not in the local cache"):
-        find_weights("elfgum/RIFE-4.22.lite")
+    assert find_weights(str(tmp_path), FILES) == tmp_path / held[0]

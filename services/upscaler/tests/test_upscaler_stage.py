@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from bench import literal_esrgan
 from vitascope_core.errors import DeviceOutOfMemory, InvalidRequest, InvalidSettings, InvalidWeights
@@ -116,6 +118,19 @@ def test_every_network_that_is_offered_is_loaded_at_start(settings, weights_fold
     Upscaler(replace(settings, scales=(3.0,))).load()
 
     assert loads == [f"RealESRGAN_x{scale}.pth" for scale in (4, 2, 8, 4)]
+
+
+def test_weights_that_made_room_and_moved_are_found(settings, weights_folder, chunk, tmp_path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(weights_folder, folder)
+    upscaler = Upscaler(replace(settings, model_path=str(folder), loaded_models=1))
+    before = upscaler.apply(chunk, UpscaleOptions(2)).frames
+    upscaler.apply(chunk, UpscaleOptions(4))
+    old = folder / "RealESRGAN_x2.pth"
+    save_file(torch.load(old, weights_only=True)["params"], old.with_suffix(".safetensors"))
+    old.unlink()
+
+    assert np.array_equal(upscaler.apply(chunk, UpscaleOptions(2)).frames, before)
 
 
 def test_a_full_device_is_told_as_one(upscaler, chunk, monkeypatch) -> None:

@@ -43,6 +43,9 @@ class KeptNetworks(Generic[N]):
         self._kept = kept
         self._loaded: OrderedDict[Path, _Loaded[N]] = OrderedDict()
 
+    def __contains__(self, path: Path) -> bool:
+        return path in self._loaded
+
     def get(self, path: Path) -> N:
         """Return the network of a file. One that has changed since is loaded again, one that is gone is not missed.
 

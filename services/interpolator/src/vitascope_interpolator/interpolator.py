@@ -14,8 +14,9 @@ from vitascope_core.geometry import interpolated_start
 from vitascope_core.plan import InterpolateOptions, Options
 from vitascope_frames.chunk import Chunk
 from vitascope_interpolator.interpolation import interpolate
-from vitascope_interpolator.networks import Networks, torch_device
+from vitascope_interpolator.networks import Networks
 from vitascope_interpolator.settings import EXPS, SCALES, InterpolatorSettings
+from vitascope_weights.kept_networks import torch_device
 
 _MIB = 1024 * 1024
 

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vitascope_core.errors import InvalidSettings, InvalidWeights
 from vitascope_interpolator.network import Network
-from vitascope_interpolator.settings import Device
-from vitascope_interpolator.weight_file import find_weights
-from vitascope_interpolator.weights import load_weights
+from vitascope_interpolator.weights import FILES, load_weights
+from vitascope_weights.kept_networks import KeptNetworks
+from vitascope_weights.weight_file import find_weights
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    path: Path
-    changed_ns: int
-    network: Network
-
-    @property
-    def outdated(self) -> bool:
-        try:
-            return self.path.stat().st_mtime_ns != self.changed_ns
-        except OSError:
-            return False  # What is loaded is worth more than the file.
 
 
 class Networks:
@@ -42,8 +25,9 @@ class Networks:
 
     def __init__(self, device: torch.device, kept: int) -> None:
         self.device = device
-        self._kept = kept
-        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        self._kept: KeptNetworks[Network] = KeptNetworks(self._load, kept)
+        self._paths: dict[str, Path] = {}
+        self._names: dict[Path, str] = {}
 
     def get(self, source: str) -> Network:
         """Return the network whose weights a name stands for; see `find_weights`.
@@ -53,34 +37,15 @@ class Networks:
         Raises:
             InvalidWeights: There are none, or they do not fit.
         """
-        known = self._loaded.get(source)
-        if known is None or known.outdated:
-            # Before the next one is there, or the device would hold one more than it should.
-            self._loaded.pop(source, None)
-            while len(self._loaded) >= self._kept:
-                self._loaded.popitem(last=False)
-            self._loaded[source] = known = self._load(source)
-        self._loaded.move_to_end(source)
-        return known.network
+        path = self._paths.get(source)
+        # A file that made room and is gone may have a successor under its name.
+        if path is None or (path not in self._kept and not path.exists()):
+            path = self._paths[source] = find_weights(source, FILES)
+            self._names[path] = source
+        return self._kept.get(path)
 
-    def _load(self, source: str) -> _Loaded:
-        path = find_weights(source)
-        try:
-            changed_ns = path.stat().st_mtime_ns
-        except OSError as error:
-            raise InvalidWeights(f"{path} cannot be read: {error.strerror}") from error
+    def _load(self, path: Path) -> Network:
         architecture, weights = load_weights(path)
-        log.info("network loaded", extra={"weights": source, "version": architecture.name, "device": str(self.device)})
-        return _Loaded(path, changed_ns, Network(architecture, weights, self.device))
-
-
-def torch_device(device: Device) -> torch.device:
-    """Return the device that a setting stands for.
-
-    Raises:
-        InvalidSettings: There is no GPU.
-    """
-    there = torch.cuda.is_available()
-    if device is Device.CUDA and not there:
-        raise InvalidSettings("device is cuda, but there is no GPU that PyTorch can use")
-    return torch.device("cuda" if there and device is not Device.CPU else "cpu")
+        told = {"weights": self._names[path], "version": architecture.name, "device": str(self.device)}
+        log.info("network loaded", extra=told)
+        return Network(architecture, weights, self.device)

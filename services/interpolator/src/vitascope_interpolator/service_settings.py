@@ -9,8 +9,9 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vitascope_core.errors import InvalidSettings
-from vitascope_interpolator.settings import DEFAULT_MODEL, MOST_MEMORY_MIB, Device, InterpolatorSettings
+from vitascope_interpolator.settings import DEFAULT_MODEL, MOST_MEMORY_MIB, InterpolatorSettings
 from vitascope_platform.environment import ServiceSettings
+from vitascope_weights.device import Device
 
 
 class InterpolatorVariables(BaseSettings):

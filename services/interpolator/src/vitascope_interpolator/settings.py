@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from vitascope_core.card import StageCard
 from vitascope_core.errors import InvalidSettings
 from vitascope_core.plan import StageName
+from vitascope_weights.device import Device
 
 DEFAULT_MODEL = "elfgum/RIFE-4.22.lite"
 """The public weights of RIFE 4.22.lite."""
@@ -17,15 +17,6 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 MOST_MEMORY_MIB = 16 * 1024
 """Larger batches would hold more elements than 32-bit indices reach, and are no faster."""
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    AUTO = "auto"
-    """The GPU if there is one, else the CPU."""
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 @dataclass(frozen=True, slots=True)

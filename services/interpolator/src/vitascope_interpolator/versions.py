@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-Shapes = Mapping[str, tuple[int, ...]]
+from vitascope_weights.tensors import Shapes
 
 _STAGES = 4
 _WITHOUT_HEAD = 7

@@ -109,7 +109,8 @@ class Upscaler:
 
     def _network(self, source: str, scale: float) -> Network:
         path = self._paths.get((source, scale))
-        if path is None:
+        # A file that made room and is gone may have a successor under its name.
+        if path is None or (path not in self._networks and not path.exists()):
             path = checkpoint_for(source, scale)
             twin = None if self._settings.denoise_strength is None else twin_of(source)
             if twin is not None:
