@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from aftermath import SHORT, content, until_tidy
-from clustering import tasks_done
+from clustering import metric, tasks_done
+from media_clips import clip, frame
 from PIL import Image
 from serving import Api, Gateway, Server, decode
 
-from bench.literal_esrgan import seeded_weights
+from bench.literal_esrgan import seeded_weights, upscale
 from tools.cluster.cluster import UPSCALER, Cluster
 from vitascope_platform.faults import FaultPoint
 from vitascope_upscaler.architecture import Rrdb
@@ -104,6 +105,72 @@ def test_a_frame_that_no_upscaler_has_memory_for_is_refused_at_once(cluster: Clu
     told = answer.json()["error"]
     assert (answer.status_code, told["param"], told["code"]) == (400, "size", "invalid_value")
     assert "at most 3495 pixels in all" in told["message"]
+
+
+def enhance(api: Api, path: Path, **fields: object) -> str:
+    """Send a clip to be enlarged as any client would, and return the new video's id."""
+    texts = {"enable_upscaling": "true", **{name: str(value) for name, value in fields.items()}}
+    with path.open("rb") as file:
+        answer = httpx.post(f"{api.url}/v1/videos/enhance", data=texts, files={"video": (path.name, file)}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+def test_an_uploaded_clip_is_enlarged(server: Server, tmp_path: Path) -> None:
+    # Without loss and in RGB, so that what is read is what was drawn.
+    lossless = {"codec": "libx264rgb", "pix_fmt": "rgb24", "lossless": True}
+    source = clip(tmp_path / "clip.mkv", 7, size=(63, 47), **lossless)
+    video = enhance(server, source, upscaling_scale=3, chunk_frames=3, output_quality="maximum")
+    done = server.until(video)
+    made = np.stack(decode(content(server, video)))
+
+    drawn = np.stack([frame(number, 63, 47) for number in range(7)])
+    expected = upscale(seeded_weights(Rrdb(8, 1, 4, 1, 2).shapes(), seed=1), drawn, 3)
+    assert (done["status"], done["num_frames"], done["fps"]) == ("completed", 7, 24)
+    # The size is that of the file: 189x141 and the last column and row once more, since H.264 needs even sides.
+    assert (done["size"], made.shape) == ("190x142", (7, 142, 190, 3))
+    assert set(done["usage"]["seconds"]) == {"ingest", "upscale", "upload"}
+    # H.264 halves the colours' resolution, which costs this picture 4 levels; another frame would be 10 away.
+    assert np.abs(made[:, :141, :189].astype(int) - expected).mean((1, 2, 3)).max() < 5
+
+
+def test_a_finished_video_is_enlarged_without_being_sent(server: Server) -> None:
+    first = server.make(size="64x48", num_frames=4, fps=8)
+    server.until(first)
+    body = {"video": {"id": first}, "enable_upscaling": True, "upscaling_scale": 2}
+    answer = httpx.post(f"{server.url}/v1/videos/enhance", json=body, timeout=60).json()
+    done = server.until(answer["id"])
+
+    assert (answer["size"], done["size"], done["status"]) == ("128x96", "128x96", "completed")
+    assert [picture.shape for picture in decode(content(server, answer["id"]))] == [(96, 128, 3)] * 4
+
+
+def test_a_finished_video_that_no_upscaler_has_memory_for_is_refused_at_once(cluster: Cluster) -> None:
+    gateway = Gateway(cluster.gateways[0])
+    first = gateway.make(size="128x128", num_frames=2)
+    gateway.until(first)
+    answer = httpx.post(f"{gateway.url}/v1/videos/enhance", json={"video_id": first, "enable_upscaling": True})
+
+    told = answer.json()["error"]
+    assert (answer.status_code, told["param"], told["code"]) == (400, "video_id", "invalid_value")
+    assert "at most 3495 pixels in all" in told["message"]
+
+
+def test_an_uploaded_clip_that_no_upscaler_has_memory_for_is_refused_when_it_comes(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def retried() -> float:
+        counted = {"stage": "upscale", "outcome": "retried"}
+        return sum(metric(process, "vitascope_stage_tasks_total", **counted) for process in cluster.processes(UPSCALER))
+
+    gateway, before = Gateway(cluster.gateways[0]), retried()
+    video = enhance(gateway, clip(tmp_path / "clip.mp4", 3, size=(128, 128)))
+    failed = gateway.until(video)
+    until_tidy(cluster, [video])
+
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "invalid_value")
+    assert "at most 3495 pixels in all" in failed["error"]["message"]
+    assert retried() == before
 
 
 def test_an_upscaler_that_is_killed_costs_no_frame(cluster: Cluster, undisturbed: bytes, tmp_path: Path) -> None:

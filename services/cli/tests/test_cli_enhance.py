@@ -18,6 +18,8 @@ import torch
 from media_clips import clip, frame, sound_packets
 from PIL import Image
 
+from bench.literal_esrgan import seeded_weights as esrgan_weights
+from bench.literal_esrgan import upscale
 from bench.literal_rife import seeded_weights
 from vitascope_cli import enhance as command
 from vitascope_cli.main import run
@@ -27,8 +29,11 @@ from vitascope_core.plan import Options, StageName
 from vitascope_frames.chunk import Chunk
 from vitascope_frames.testcard import read_number
 from vitascope_interpolator.architecture import RIFE_4_22_LITE
+from vitascope_upscaler.architecture import Rrdb
 
 pytestmark = pytest.mark.timeout(120)
+
+RRDB = Rrdb(8, 1, 4, 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,13 @@ def rife(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rife")
     torch.save(seeded_weights(RIFE_4_22_LITE.shapes(), seed=1), folder / "flownet.pkl")
     return folder
+
+
+@pytest.fixture(scope="module")
+def esrgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("esrgan") / "x4.pth"
+    torch.save({"params_ema": esrgan_weights(RRDB.shapes(), 1)}, path)
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +81,33 @@ def test_a_clip_gets_frames_between_its_frames_and_keeps_its_sound(folder: Path,
     assert [data for _, data in sound_packets(folder / "My clip-enhanced.mp4")] == [d for _, d in sound_packets(source)]
     assert source.read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == ["My clip-enhanced.mp4", "My clip.mp4"]
+
+
+@pytest.mark.parametrize(("scale", "between"), [("2", False), ("1.5", True)], ids=["alone", "after interpolation"])
+def test_every_frame_of_a_clip_is_enlarged(
+    folder: Path, esrgan: Path, flags: list[str], capsys, scale: str, between: bool
+) -> None:
+    # Without loss and in RGB, so that what is read is what was drawn.
+    source = clip(folder / "a.mkv", 7, codec="libx264rgb", pix_fmt="rgb24", lossless=True, sound="aac")
+    larger = [f"--upscaling-scale={scale}", f"--upscaling-model-path={esrgan}", "--device=cpu"]
+    words = ["enhance", "a.mkv", *larger, *(flags if between else []), "--output-quality=maximum"]
+
+    assert run(words) == 0
+    made = np.stack(frames_of(folder / "a-enhanced.mp4"))
+    with av.open(folder / "a-enhanced.mp4") as file:
+        rate = file.streams.video[0].average_rate
+
+    drawn = np.stack([frame(number) for number in range(7)])
+    expected = upscale(esrgan_weights(RRDB.shapes(), 1), drawn, float(scale))
+    assert capsys.readouterr().out == "a-enhanced.mp4\n"
+    assert (len(made), rate) == ((13, 48) if between else (7, 24))
+    # The drawn frames pass the interpolation as they are.
+    kept = made[::2] if between else made
+    assert kept.shape == expected.shape == (7, int(48 * float(scale)), int(64 * float(scale)), 3)
+    assert [int(np.abs(expected - picture.astype(int)).mean((1, 2, 3)).argmin()) for picture in kept] == list(range(7))
+    # H.264 halves the colours' resolution, which costs this picture 4 levels; another frame would be 10 away.
+    assert np.abs(kept.astype(int) - expected).mean() < 5
+    assert len(sound_packets(folder / "a-enhanced.mp4")) == len(sound_packets(source))
 
 
 def test_a_folder_of_pictures_becomes_a_video(folder: Path, flags: list[str], capsys) -> None:
@@ -133,7 +172,11 @@ def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(folder: Path, cap
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["a.mp4"], 2, "nothing to do: ask for --frame-interpolation-exp"),
+        (["a.mp4"], 2, "nothing to do: ask for --frame-interpolation-exp or --upscaling-scale"),
+        (["a.mp4", "--no-enable-upscaling"], 2, "nothing to do: ask for"),
+        (["a.mp4", "--upscaling-scale=2", "--no-enable-upscaling"], 2, "contradicts --no-enable-upscaling"),
+        (["a.mp4", "--upscaling-scale=9"], 2, "--upscaling-scale must be from 1 to 8, got 9"),
+        (["a.mp4", "--upscaling-model-path=/no/such"], 1, "/no/such: no such file"),
         (["a.mp4", "--no-enable-frame-interpolation", "EXP"], 2, "contradicts --no-enable-frame-interpolation"),
         (["a.mp4", "--frame-interpolation-exp=5", "WEIGHTS"], 2, "frame_interpolation_exp must be one of"),
         (["a.mp4", "EXP", "-o", "film.webm"], 2, "--output must end in .mp4"),
@@ -147,24 +190,34 @@ def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(folder: Path, cap
         (["nothing.mp4", "EXP"], 1, "cannot read nothing.mp4: there is no such file"),
         (["a.mp4", "EXP", "--prompt=x"], 2, "unknown argument --prompt"),
         (["empty.mp4", "EXP", "WEIGHTS"], 1, "empty.mp4 is empty"),
+        (["photo.jpg", "SCALE", "ESRGAN"], 1, "unsupported_media: the file is no video that is read here (MP4, "),
         (["letter.mp4", "EXP", "WEIGHTS"], 1, "unsupported_media: the file is no video"),
         (["cut.mp4", "EXP", "WEIGHTS"], 1, "damaged_media: the file breaks off"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_no_file(
-    folder: Path, rife: Path, capsys, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, said: str
+    folder: Path,
+    rife: Path,
+    esrgan: Path,
+    capsys,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    said: str,
 ) -> None:
     data = clip(folder / "a.mp4", 3, options={"movflags": "faststart"}).read_bytes()
     for name, content in {"empty.mp4": b"", "letter.mp4": b"a letter", "cut.mp4": data[: len(data) // 2]}.items():
         (folder / name).write_bytes(content)
     (folder / "shots").mkdir()
     (folder / "empty").mkdir()
+    Image.fromarray(frame(0)).save(folder / "photo.jpg")
     Image.fromarray(frame(0)).save(folder / "shots" / "1.png")
     Image.fromarray(frame(0, 64, 64)).save(folder / "shots" / "2.png")
     before = sorted(path.name for path in folder.iterdir())
-    if "WEIGHTS" not in words:
+    if "EXP" in words and "WEIGHTS" not in words:
         monkeypatch.setattr(command, "load_transforms", lambda _: [])
     stands = {"EXP": "--frame-interpolation-exp=1", "WEIGHTS": f"--frame-interpolation-model-path={rife}"}
+    stands |= {"SCALE": "--upscaling-scale=2", "ESRGAN": f"--upscaling-model-path={esrgan}"}
 
     assert run(["enhance", *(stands.get(word, word) for word in words), "--device=cpu"]) == code
     told = capsys.readouterr()

@@ -12,7 +12,8 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types import Video
 
-from vitascope_core.errors import StoreUnavailable
+from vitascope_core.card import StageCard
+from vitascope_core.errors import InvalidRequest, StoreUnavailable
 from vitascope_core.job import (
     NO_DENOISING,
     ChunkRecord,
@@ -26,12 +27,16 @@ from vitascope_core.job import (
 )
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_core.task import Queue
+from vitascope_gateway.enhancement import Given, admit_enhancement
+from vitascope_gateway.fields import Fields
 from vitascope_gateway.ledger import Ledger
+from vitascope_platform.clock import SystemClock
 from vitascope_platform.jobs import JobChange
 
 PATH = "/v1/videos/enhance"
 CONTENT = b"moving pictures" * 20_000
 ON = {"enable_frame_interpolation": "true"}
+LARGER = {"enable_upscaling": "true"}
 
 
 @pytest.fixture
@@ -194,6 +199,12 @@ REFUSALS = [
         "invalid_value",
         "frame_interpolation_model_path",
     ),
+    ({"upscaling_scale": "2"}, form(), "unsupported_parameter", "upscaling_scale"),
+    ({**LARGER, "upscaling_scale": "3"}, form(), "invalid_value", "upscaling_scale"),
+    ({**LARGER, "upscaling_scale": "1.5"}, form(), "invalid_value", "upscaling_scale"),
+    ({**LARGER, "upscaling_scale": "large"}, form(), "invalid_type", "upscaling_scale"),
+    ({**LARGER, "upscaling_model_path": "https://x/y"}, form(), "invalid_value", "upscaling_model_path"),
+    ({**LARGER, "upscaling_model_path": "org/other"}, form(), "unsupported_parameter", "upscaling_model_path"),
     ({**ON, "prompt": "a cat"}, form(), "unsupported_parameter", "prompt"),
     ({**ON, "fps": "30"}, form(), "unsupported_parameter", "fps"),
     ({**ON, "nonsense": "1"}, form(), "unknown_parameter", "nonsense"),
@@ -243,12 +254,74 @@ async def test_a_video_that_is_not_finished_cannot_be_enhanced(stack) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "video.id")
 
 
-async def test_without_a_worker_for_it_nothing_is_taken(stacks, video_card, scratch: Path) -> None:
-    async with stacks(cards=(video_card,)) as stack:
-        answer = await stack.client.post(PATH, data=ON, files=form())
+# Frames of 64x48 are of a size that the default weights have memory for at scale 2, but not at 4.
+LIMITED = StageCard(StageName.UPSCALE, scales=(2, 4), models=("org/own", "org/other"), max_pixels=(3072, 3071))
 
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "enable_frame_interpolation")
-        assert "no interpolator is installed" in answer.json()["error"]["message"]
+
+@pytest.mark.parametrize("field", ["video.id", "video_id"])
+async def test_a_finished_video_whose_frames_are_too_large_is_refused(stacks, video_card, scratch, field: str) -> None:
+    async with stacks(cards=(video_card, LIMITED)) as stack:
+        video = await finished(stack)
+        before = await stack.bucket.entries("")
+        named = {"video": {"id": video}} if field == "video.id" else {"video_id": video}
+        answer = await stack.client.post(PATH, json={**named, "enable_upscaling": True})
+        told = answer.json()["error"]
+
+        assert (answer.status_code, told["code"], told["param"]) == (400, "invalid_value", field)
+        assert "at most 3071 pixels in all" in told["message"]
+        assert "64x48" in told["message"]
+        assert await stack.bucket.entries("") == before
+        assert (await taken(stack), await stack.frames.list(""), list(scratch.iterdir())) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "options"),
+    [
+        ({"upscaling_scale": 2}, "128x96", UpscaleOptions(2)),
+        # What there is memory for with weights that a request names, only the stage knows.
+        ({"upscaling_model_path": "org/other"}, "256x192", UpscaleOptions(4, "org/other")),
+    ],
+)
+async def test_a_finished_video_that_may_fit_is_accepted(stacks, video_card, fields, size: str, options) -> None:
+    async with stacks(cards=(video_card, LIMITED)) as stack:
+        body = {"video_id": await finished(stack), "enable_upscaling": True, **fields}
+        answer = await stack.client.post(PATH, json=body)
+        spec = await stack.jobs.spec(answer.json()["id"])
+
+        assert (answer.status_code, answer.json()["size"]) == (200, size)
+        assert spec.plan == Plan(StageName.INGEST, upscale=options)
+        assert await taken(stack) == [spec.id]
+
+
+async def test_how_large_an_uploaded_file_is_the_gateway_does_not_know(stacks, video_card) -> None:
+    async with stacks(cards=(video_card, LIMITED)) as stack:
+        answer = await stack.client.post(PATH, data=LARGER, files=form())
+
+        assert (answer.status_code, answer.json()["size"]) == (200, None)
+        assert await taken(stack) == [answer.json()["id"]]
+
+
+async def test_a_side_that_no_video_can_have_is_refused(stack) -> None:
+    def admitted(width: int) -> str:
+        given = Given("a.mp4", 9, video_id="video_1", known=Media(width, 16, Fraction(24), 1), field="video_id")
+        fields = Fields({"enable_upscaling": True, "upscaling_scale": 4})
+        return admit_enhancement(fields, given, stack.board.catalogue, "", SystemClock(), stack.settings).id
+
+    assert admitted(4096)
+    with pytest.raises(InvalidRequest, match="at most 16384 on a side") as told:
+        admitted(4097)
+    assert told.value.field == "upscaling_scale"
+
+
+@pytest.mark.parametrize(
+    ("switch", "worker"), [("enable_frame_interpolation", "interpolator"), ("enable_upscaling", "upscaler")]
+)
+async def test_without_a_worker_for_it_nothing_is_taken(stacks, video_card, scratch, switch: str, worker: str) -> None:
+    async with stacks(cards=(video_card,)) as stack:
+        answer = await stack.client.post(PATH, data={switch: "true"}, files=form())
+
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, switch)
+        assert f"no {worker} is installed" in answer.json()["error"]["message"]
         assert await is_untouched(stack, scratch)
 
 

@@ -30,6 +30,9 @@ FIELDS = (
     "frame_interpolation_exp",
     "frame_interpolation_scale",
     "frame_interpolation_model_path",
+    "enable_upscaling",
+    "upscaling_scale",
+    "upscaling_model_path",
     "output_quality",
     "output_compression",
 )
@@ -41,6 +44,7 @@ SWITCHES = {
         "frame_interpolation_scale",
         "frame_interpolation_model_path",
     ),
+    "enable_upscaling": ("upscaling_scale", "upscaling_model_path"),
 }
 """What switches a transform on: here any of its options does, since nothing else can be meant."""
 
@@ -80,7 +84,7 @@ def _switch_on(options: argparse.Namespace) -> None:
         elif said and not getattr(options, switch):
             raise UsageError(f"--{said[0].replace('_', '-')} contradicts --no-{switch.replace('_', '-')}")
     if not any(getattr(options, switch) for switch in SWITCHES):
-        raise UsageError("nothing to do: ask for --frame-interpolation-exp")
+        raise UsageError("nothing to do: ask for --frame-interpolation-exp or --upscaling-scale")
 
 
 def _target(options: argparse.Namespace) -> Path:

@@ -159,6 +159,11 @@ def _upscaling(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return larger
 
 
+def _upscaling_of_one(parser: argparse.ArgumentParser) -> None:
+    larger = _upscaling(parser)
+    larger.add_argument("--upscaling-scale", type=float, metavar="SCALE", help="1 to 8, also 1.5; without it 4")
+
+
 def _generate(parser: argparse.ArgumentParser) -> None:
     """Make one image or video, print the path of each file, and exit."""
     what = parser.add_argument_group("what to make")
@@ -176,8 +181,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seed", type=int, help="the same seed makes the same result; by default a random one")
     what.add_argument("--num-outputs", "--n", type=int, dest="n", help="how many to make")
     _frame_interpolation_of_one(parser)
-    larger = _upscaling(parser)
-    larger.add_argument("--upscaling-scale", type=float, metavar="SCALE", help="1 to 8, also 1.5; without it 4")
+    _upscaling_of_one(parser)
     file = parser.add_argument_group("the file")
     file.add_argument("--output-path", type=Path, default=Path("outputs"), metavar="DIR", help="folder of the file")
     file.add_argument("--output-file-name", metavar="NAME", help="name of the file; its ending decides the format")
@@ -195,6 +199,7 @@ def _enhance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=float, help="pictures a second of a folder")
     parser.add_argument("--device", choices=tuple(Device), default=Device.AUTO.value, help="where the models run")
     _frame_interpolation_of_one(parser)
+    _upscaling_of_one(parser)
     file = parser.add_argument_group("the file")
     file.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="an MP4; without it <name of the input>-enhanced.mp4 here"

@@ -58,4 +58,4 @@ async def _copied(desk: Desk, request: Request, fields: Fields, named: Named, pa
         async for piece in desk.results.read(record.key):
             await asyncio.to_thread(file.write, piece)
     media = Media(record.width, record.height, record.fps, record.frames) if record.fps else None
-    return Given(f"{named.id}.mp4", record.size, view.spec.model, named.id, media)
+    return Given(f"{named.id}.mp4", record.size, view.spec.model, named.id, media, named.field)

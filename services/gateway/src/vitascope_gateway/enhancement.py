@@ -25,7 +25,7 @@ from vitascope_core.quality import compression_of
 from vitascope_gateway.admission import QUALITY_HINTS
 from vitascope_gateway.catalogue import Catalogue
 from vitascope_gateway.fields import Fields, Upload
-from vitascope_gateway.postprocessing import plan_of
+from vitascope_gateway.postprocessing import check_frame, plan_of
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_gateway.vocabulary import ENHANCE_FIELDS
 
@@ -44,6 +44,7 @@ class Given(NamedTuple):
         model: The model that made it; "" for a file from outside.
         video_id: The job that made it; "" for a file from outside.
         known: What is known of it.
+        field: What the client may change to send another.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Given(NamedTuple):
     model: str = ""
     video_id: str = ""
     known: Media | None = None
+    field: str = VIDEO
 
 
 class Named(NamedTuple):
@@ -129,7 +131,7 @@ def admit_enhancement(
     plan = Plan(StageName.INGEST, wanted.interpolate, wanted.upscale)
     if not given.size:
         raise InvalidRequest(VIDEO, given.name, "a file that is not empty")
-    _check_side(given.known, plan)
+    _check_known(given, plan, catalogue)
     now_ns = clock.now_ns()
     created_ms = now_ns // 1_000_000
     job_id = new_job_id(JobKind.VIDEO, now_ns)
@@ -170,7 +172,12 @@ def _chunk_frames(fields: Fields) -> int:
     return count or 0
 
 
-def _check_side(known: Media | None, plan: Plan) -> None:
-    side = 0 if known is None else plan.enlarged(max(known.width, known.height))
+def _check_known(given: Given, plan: Plan, catalogue: Catalogue) -> None:
+    """Refuse what the stages would: of a file from outside, they are the first to see how large it is."""
+    known = given.known
+    if known is None:
+        return
+    check_frame(plan, catalogue, known.width, known.height, given.field)
+    side = plan.enlarged(max(known.width, known.height))
     if side > LONGEST_SIDE:
         raise InvalidRequest("upscaling_scale", side, f"such that the video has at most {LONGEST_SIDE} on a side")
