@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 from vitascope_core.errors import Stopped
+from vitascope_core.once import Once
 from vitascope_core.ports import Clock
 
 
@@ -26,9 +27,8 @@ class TaskControl:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
-        self._draining = False
-        self._on_draining: list[Callable[[], None]] = []
+        self._stop = Once()
+        self._drain = Once()
         self._last_tick = clock.monotonic()
         self._waits = 0
         self.reason: StopReason | None = None
@@ -67,11 +67,7 @@ class TaskControl:
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """See `vitascope_core.ports.Control.on_stop`."""
-        with self._lock:
-            if self.reason is None:
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._stop.listen(callback)
 
     def stop(self, reason: StopReason) -> None:
         """Tell the work to stop. The first reason stands."""
@@ -79,9 +75,7 @@ class TaskControl:
             if self.reason is not None:
                 return
             self.reason = reason
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        self._stop.happen()
 
     @property
     def handing_back(self) -> bool:
@@ -90,18 +84,8 @@ class TaskControl:
 
     def on_draining(self, callback: Callable[[], None]) -> None:
         """See `vitascope_core.ports.Control.on_draining`."""
-        with self._lock:
-            if not self._draining:
-                self._on_draining.append(callback)
-                return
-        callback()
+        self._drain.listen(callback)
 
     def drain(self) -> None:
         """Tell the work that the worker begins to shut down."""
-        with self._lock:
-            if self._draining:
-                return
-            self._draining = True
-            callbacks, self._on_draining = self._on_draining, []
-        for callback in callbacks:
-            callback()
+        self._drain.happen()

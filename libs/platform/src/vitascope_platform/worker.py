@@ -204,13 +204,14 @@ class Worker:
 
     async def _settle_source(self, delivery: Delivery, spec: JobSpec) -> None:
         try:
-            claim = await self._claim(delivery, spec)
+            claimed = await self._claim(delivery, spec)
         except _Superseded:
             _count(delivery.task, "discarded")
             return await delivery.ack()
-        if claim is None:
+        if claimed is None:
             return None
-        await self._work(delivery, spec, claim[0], claim[1], alone=claim[0].record.crashes > 0)
+        claim, resume = claimed
+        await self._work(delivery, spec, claim, resume, alone=claim.record.crashes > 0)
         return None
 
     async def _claim(self, delivery: Delivery, spec: JobSpec) -> tuple[SourceClaim, Resume | None] | None:

@@ -14,6 +14,7 @@ from typing import NoReturn
 import torch
 
 from vitascope_core.errors import Stopped, VitascopeError
+from vitascope_core.once import Once
 from vitascope_denoiser.card import card_of
 from vitascope_denoiser.channel import (
     Channel,
@@ -66,9 +67,8 @@ class HostedJob:
         self._state = threading.Condition()
         self._stopped = False
         self._credit = CHUNKS_AHEAD
-        self._callbacks: list[Callable[[], None]] = []
-        self._draining = False
-        self._on_draining: list[Callable[[], None]] = []
+        self._stop = Once()
+        self._drain = Once()
         self.handing_back = False
 
     @property
@@ -84,27 +84,15 @@ class HostedJob:
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the job is stopped."""
-        with self._state:
-            if not self._stopped:
-                self._callbacks.append(callback)
-                return
-        callback()
+        self._stop.listen(callback)
 
     def on_draining(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the parent asks for a checkpoint because the worker shuts down."""
-        with self._state:
-            if not self._draining:
-                self._on_draining.append(callback)
-                return
-        callback()
+        self._drain.listen(callback)
 
     def drain(self) -> None:
         """Make a checkpoint of what was reached."""
-        with self._state:
-            self._draining = True
-            callbacks, self._on_draining = self._on_draining, []
-        for callback in callbacks:
-            callback()
+        self._drain.happen()
 
     def stop(self, *, keep: bool) -> None:
         """Let the next tick, or the wait for credit, raise Stopped; without ``keep`` there are no more checkpoints."""
@@ -113,10 +101,8 @@ class HostedJob:
         with self._state:
             self._stopped = True
             self.handing_back = keep
-            callbacks, self._callbacks = self._callbacks, []
             self._state.notify_all()
-        for callback in callbacks:
-            callback()
+        self._stop.happen()
 
     def add_credit(self) -> None:
         """Let one more chunk be sent."""
