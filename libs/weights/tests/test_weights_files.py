@@ -9,7 +9,8 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, 
 
 from vitascope_core.errors import InvalidWeights
 from vitascope_weights import weight_file
-from vitascope_weights.weight_file import find_weights, is_url
+from vitascope_weights.choice import is_url
+from vitascope_weights.weight_file import find_weights
 
 SMALL, LARGE = ("small.pth", "small.safetensors"), ("large.pth", "large.safetensors")
 

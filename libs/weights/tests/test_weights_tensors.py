@@ -1,9 +1,8 @@
-"""What is read as a checkpoint, and which networks stay loaded."""
+"""What is read as a checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import random
 from pathlib import Path
@@ -12,9 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vitascope_core.errors import InvalidSettings, InvalidWeights
-from vitascope_weights.device import Device
-from vitascope_weights.kept_networks import KeptNetworks, torch_device
+from vitascope_core.errors import InvalidWeights
 from vitascope_weights.tensors import listed, misfits, read_tensors
 
 TENSORS = {"a.weight": torch.ones(4, 3), "a.bias": torch.zeros(4)}
@@ -125,60 +122,3 @@ def test_misfits_are_named_by_kind() -> None:
     assert said == "missing: c; not of it: x; of another shape: b (2, 3) instead of (2, 4)"
     assert not misfits({"a": (1,)}, {"a": (1,)})
     assert listed(map(str, range(8))) == "0, 1, 2, 3, 4 and 3 more"
-
-
-@pytest.fixture
-def files(tmp_path):
-    for name in "abc":
-        (tmp_path / name).write_text(name)
-    return tmp_path
-
-
-def test_the_network_used_longest_ago_makes_room(files) -> None:
-    loads: list[str] = []
-    kept = KeptNetworks(lambda path: loads.append(path.name) or path.name, 2)
-    for name in "abacab":
-        assert kept.get(files / name) == name
-
-    assert loads == ["a", "b", "c", "b"]
-
-
-def test_room_is_made_before_the_next_is_loaded(files) -> None:
-    held: list[int] = []
-    kept: KeptNetworks[str] = KeptNetworks(lambda path: held.append(len(kept._loaded)) or path.name, 1)
-    kept.get(files / "a")
-    kept.get(files / "b")
-
-    assert held == [0, 0]
-
-
-@pytest.mark.parametrize("changed_ns", [1, 2**62], ids=["older", "newer"])
-def test_a_file_that_changed_is_loaded_again_and_one_that_is_gone_is_not_missed(files, changed_ns) -> None:
-    kept = KeptNetworks(lambda path: path.read_text(), 2)
-    kept.get(files / "a")
-    (files / "a").write_text("new")
-    os.utime(files / "a", ns=(changed_ns, changed_ns))
-    changed = kept.get(files / "a")
-    (files / "a").unlink()
-
-    assert (changed, kept.get(files / "a")) == ("new", "new")
-
-
-def test_what_is_loaded_can_be_asked(files) -> None:
-    kept = KeptNetworks(str, 1)
-    kept.get(files / "a")
-    kept.get(files / "b")
-
-    assert [files / name in kept for name in "abc"] == [False, True, False]
-
-
-def test_a_file_that_was_never_there_is_told(files) -> None:
-    with pytest.raises(InvalidWeights, match="cannot be read: No such file"):
-        KeptNetworks(str, 1).get(files / "d")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told() -> None:
-    assert torch_device(Device.AUTO) == torch_device(Device.CPU) == torch.device("cpu")
-    with pytest.raises(InvalidSettings, match="no GPU"):
-        torch_device(Device.CUDA)

@@ -18,16 +18,12 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging as hub_logging
 
 from vitascope_core.errors import InvalidWeights
+from vitascope_weights.choice import is_url
 
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?::([^:]+))?")
 
 # That of the HTTP library inside, which is another one in each of its major versions.
 _NETWORK_ERROR: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]
-
-
-def is_url(source: str) -> bool:
-    """Whether a name is one that nothing is ever fetched from."""
-    return "://" in source
 
 
 def find_weights(source: str, *names: Sequence[str]) -> Path:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
-
-from vitascope_core.errors import DeviceOutOfMemory, InputLost, InvalidRequest
+from vitascope_core.errors import InputLost, InvalidRequest
 from vitascope_core.geometry import interpolated_start
 from vitascope_core.plan import InterpolateOptions, Options
 from vitascope_frames.chunk import Chunk
 from vitascope_interpolator.interpolation import interpolate
 from vitascope_interpolator.networks import Networks
 from vitascope_interpolator.settings import EXPS, SCALES, InterpolatorSettings
-from vitascope_weights.kept_networks import torch_device
+from vitascope_weights.exclusive_device import ExclusiveDevice
 
 _MIB = 1024 * 1024
 
@@ -39,9 +35,9 @@ class Interpolator:
 
     def __init__(self, settings: InterpolatorSettings) -> None:
         self._settings = settings
-        self._networks = Networks(torch_device(settings.device), settings.loaded_models)
-        self._budget = (settings.memory_mib or _MEMORY_MIB[self._networks.device.type]) * _MIB
-        self._one_at_a_time = threading.Lock()
+        self._device = ExclusiveDevice(settings.device)
+        self._networks = Networks(self._device.torch, settings.loaded_models)
+        self._budget = (settings.memory_mib or _MEMORY_MIB[self._device.torch.type]) * _MIB
 
     def load(self) -> None:
         """Load the network for requests that name none, so that it neither fails nor takes time at the first chunk.
@@ -50,7 +46,7 @@ class Interpolator:
             InvalidWeights: There are no such weights, or they do not fit.
             DeviceOutOfMemory: They have no place on the device.
         """
-        with self._device("loading weights"):
+        with self._device.alone("loading weights"):
             self._networks.get(self._settings.model_path)
 
     def apply(self, chunk: Chunk, options: Options) -> Chunk:
@@ -72,7 +68,7 @@ class Interpolator:
         if chunk.last and chunk.lead is None and len(chunk.frames) == 1:
             return chunk
         factor = 2**options.exp
-        with self._device("interpolating"):
+        with self._device.alone("interpolating"):
             network = self._networks.get(source)
             frames = interpolate(
                 network, chunk.frames, chunk.lead, exp=options.exp, scale=options.scale, budget=self._budget
@@ -92,16 +88,6 @@ class Interpolator:
             allowed = ", ".join(self._settings.models)
             raise InvalidRequest("frame_interpolation_model_path", source, f"one of {allowed}")
         return source
-
-    @contextmanager
-    def _device(self, doing: str) -> Iterator[None]:
-        """Have the networks and the device alone; running out of its memory is a Vitascope error."""
-        with self._one_at_a_time:
-            try:
-                yield
-            except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
-                raise DeviceOutOfMemory(f"the device ran out of memory while {doing}") from error
 
 
 def _listed(values: Iterable[float]) -> str:

@@ -1,4 +1,4 @@
-"""The networks that are loaded, by the name of their weights."""
+"""The networks of RIFE that are loaded, by the name of their weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ class Networks:
 
     def __init__(self, device: torch.device, kept: int) -> None:
         self.device = device
-        self._kept: KeptNetworks[Network] = KeptNetworks(self._load, kept)
-        self._paths: dict[str, Path] = {}
-        self._names: dict[Path, str] = {}
+        self._kept = KeptNetworks(_found, self._load, kept)
 
     def get(self, source: str) -> Network:
         """Return the network whose weights a name stands for; see `find_weights`.
@@ -37,15 +35,14 @@ class Networks:
         Raises:
             InvalidWeights: There are none, or they do not fit.
         """
-        path = self._paths.get(source)
-        # A file that made room and is gone may have a successor under its name.
-        if path is None or (path not in self._kept and not path.exists()):
-            path = self._paths[source] = find_weights(source, FILES)
-            self._names[path] = source
-        return self._kept.get(path)
+        return self._kept.get(source)
 
-    def _load(self, path: Path) -> Network:
+    def _load(self, path: Path, source: str) -> Network:
         architecture, weights = load_weights(path)
-        told = {"weights": self._names[path], "version": architecture.name, "device": str(self.device)}
+        told = {"weights": source, "version": architecture.name, "device": str(self.device)}
         log.info("network loaded", extra=told)
         return Network(architecture, weights, self.device)
+
+
+def _found(source: str) -> Path:
+    return find_weights(source, FILES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vitascope_core.card import StageCard
 from vitascope_core.errors import InvalidSettings
 from vitascope_core.plan import StageName
+from vitascope_weights.choice import check_names, every_name
 from vitascope_weights.device import Device
 
 DEFAULT_MODEL = "elfgum/RIFE-4.22.lite"
@@ -44,14 +45,7 @@ class InterpolatorSettings:
     def __post_init__(self) -> None:
         # Command lines hold text: "cuda" is taken as well as Device.CUDA.
         object.__setattr__(self, "device", Device(self.device))
-        for name, path in (
-            ("model_path", self.model_path),
-            *(("allowed_models", path) for path in self.allowed_models),
-        ):
-            if not path.strip():
-                raise InvalidSettings(f"{name} must name weights")
-            if "://" in path:
-                raise InvalidSettings(f"{name} must be a local path or a Hugging Face repo id, not a URL: {path}")
+        check_names(self.model_path, self.allowed_models)
         if self.memory_mib is not None and not 1 <= self.memory_mib <= MOST_MEMORY_MIB:
             raise InvalidSettings(f"memory_mib must be from 1 to {MOST_MEMORY_MIB}, got {self.memory_mib}")
         if self.loaded_models < 1:
@@ -60,7 +54,7 @@ class InterpolatorSettings:
     @property
     def models(self) -> tuple[str, ...]:
         """All that requests may name, the default first."""
-        return tuple(dict.fromkeys((self.model_path, *self.allowed_models)))
+        return every_name(self.model_path, self.allowed_models)
 
 
 def card_of(settings: InterpolatorSettings) -> StageCard:
