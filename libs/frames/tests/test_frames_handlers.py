@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from contextlib import aclosing
 from dataclasses import replace
 from fractions import Fraction
@@ -17,7 +18,7 @@ from vitascope_core.job import JobKind
 from vitascope_core.keys import chunk_key
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_core.task import Task, source_task
-from vitascope_frames import testcard
+from vitascope_frames import testcard, transform_handler
 from vitascope_frames.chunk import Chunk
 from vitascope_frames.codec import dumps, loads
 from vitascope_frames.segments import join_segments
@@ -34,6 +35,25 @@ class Enlarger:
 
     def apply(self, chunk: Chunk, options) -> Chunk:
         return chunk.with_frames(chunk.frames.repeat(options.scale, axis=1).repeat(options.scale, axis=2))
+
+
+class Streamer(Enlarger):
+    """The same, some frames at a time; counts how many of its parts are alive."""
+
+    def __init__(self, size=2) -> None:
+        self.size, self.parts, self.most, self.closed = size, [], 0, 0
+
+    def stream(self, chunk: Chunk, options):
+        try:
+            for first in range(0, len(chunk.frames), self.size):
+                some = chunk.frames[first : first + self.size]
+                made = self.apply(replace(chunk, frames=some), options).frames
+                self.parts.append(weakref.ref(made))
+                self.most = max(self.most, sum(part() is not None for part in self.parts))
+                yield made
+                del made
+        finally:
+            self.closed += 1
 
 
 class Doubler:
@@ -247,13 +267,14 @@ async def test_a_stopped_transform_stores_nothing(make_spec, store, control) -> 
     assert set(store.objects) == before
 
 
-async def test_one_transform_computes_one_chunk_at_a_time(make_spec, store, control) -> None:
+@pytest.mark.parametrize("kind", [Enlarger, Streamer])
+async def test_one_transform_computes_one_chunk_at_a_time(make_spec, store, control, kind) -> None:
     spec = make_spec(cuts=(2, 2, 2, 2), plan=Plan(upscale=UpscaleOptions(scale=1)))
     await run_source(spec, store, control)
     busy = threading.Lock()
     overlaps = []
 
-    class Exclusive(Enlarger):
+    class Exclusive(kind):
         def apply(self, chunk, options):
             overlaps.append(not busy.acquire(blocking=False))
             threading.Event().wait(0.01)
@@ -293,3 +314,125 @@ async def test_a_stored_segment_is_a_playable_file_that_starts_at_its_own_time(
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
     assert times == [Fraction(3, 16), Fraction(4, 16)]
+
+
+UPSCALED = Plan(upscale=UpscaleOptions(scale=2))
+
+
+async def test_frames_that_are_streamed_make_the_same_segment(make_spec, store, control) -> None:
+    spec = make_spec(cuts=(7, 5), plan=UPSCALED)
+    await run_source(spec, store, control)
+    stored = []
+    for transform in (Enlarger(), Streamer()):
+        record = await run_transform(transform, spec, StageName.UPSCALE, store, control, index=1)
+        stored.append((replace(record, seconds=0), store.objects[record.key]))
+
+    assert stored[0] == stored[1]
+    assert stored[0][0].segment
+
+
+async def test_pictures_are_not_streamed(make_spec, store, control) -> None:
+    spec = make_spec(kind=JobKind.IMAGE, cuts=(1,), plan=UPSCALED)
+    await run_source(spec, store, control)
+    transform = Streamer()
+
+    record = await run_transform(transform, spec, StageName.UPSCALE, store, control)
+
+    assert (record.segment, transform.parts) == (False, [])
+
+
+@pytest.mark.parametrize("frames", [12, 60])
+async def test_few_enlarged_frames_are_held_however_long_the_chunk_is(make_spec, store, control, frames) -> None:
+    spec = make_spec(cuts=(frames,), plan=UPSCALED)
+    await run_source(spec, store, control)
+    transform = Streamer()
+
+    await run_transform(transform, spec, StageName.UPSCALE, store, control)
+
+    assert len(transform.parts) == frames / 2
+    assert transform.most <= 4  # one is made, one is ready, one is handed over, one is encoded
+
+
+async def test_every_part_that_is_streamed_is_a_sign_of_life(make_spec, store, control, new_control) -> None:
+    spec = make_spec(cuts=(6,), plan=UPSCALED)
+    await run_source(spec, store, new_control())
+
+    await run_transform(Streamer(), spec, StageName.UPSCALE, store, control)
+
+    assert len(control.ticks) == 2 + 3  # fetched, encoded; the parts
+
+
+async def test_a_stream_is_stopped_between_its_parts_and_stores_nothing(make_spec, store, control) -> None:
+    spec = make_spec(cuts=(40,), plan=UPSCALED)
+    before = {record.key for record in await run_source(spec, store, control)}
+
+    class StopsMeanwhile(Streamer):
+        def apply(self, chunk, options):
+            if len(self.parts) == 3:
+                control.stop()
+            return super().apply(chunk, options)
+
+    transform = StopsMeanwhile()
+    with pytest.raises(Stopped):
+        await run_transform(transform, spec, StageName.UPSCALE, store, control)
+
+    assert set(store.objects) == before
+    assert (len(transform.parts) < 8, transform.closed) == (True, 1)
+
+
+@pytest.mark.parametrize("fails", ["stream", "encoder"])
+async def test_a_stream_that_fails_is_told_and_leaves_the_device_to_the_next(
+    make_spec, store, control, monkeypatch, fails
+) -> None:
+    spec = make_spec(cuts=(8, 8), plan=UPSCALED)
+    await run_source(spec, store, control)
+
+    class FailsOnce(Streamer):
+        def apply(self, chunk, options):
+            if fails == "stream" and not chunk.index and len(self.parts) == 2:
+                raise InputLost("on purpose")
+            return super().apply(chunk, options)
+
+    def encode(frames, count, start, *rest):
+        if fails == "encoder" and not start:
+            next(frames)
+            raise InputLost("on purpose")
+        return transform_handler_encode(frames, count, start, *rest)
+
+    transform_handler_encode = transform_handler.encode_segment
+    monkeypatch.setattr(transform_handler, "encode_segment", encode)
+    transform = FailsOnce()
+    handler = TransformHandler(transform, store)
+
+    with pytest.raises(InputLost, match="on purpose"):
+        await anext(handler.chunks(chunk_work(spec, StageName.UPSCALE, control)))
+    record = await anext(handler.chunks(chunk_work(spec, StageName.UPSCALE, control, index=1)))
+
+    assert (record.frames, transform.closed) == (8, 2)
+
+
+async def test_a_chunk_has_the_device_while_the_one_before_it_is_still_encoded(
+    make_spec, store, control, monkeypatch
+) -> None:
+    spec = make_spec(cuts=(4, 4), plan=UPSCALED)
+    await run_source(spec, store, control)
+    second_begun, waited, encode = threading.Event(), [], transform_handler.encode_segment
+
+    def slow_to_end(frames, count, start, *rest):
+        data = encode(frames, count, start, *rest)
+        if not start:
+            waited.append(second_begun.wait(10))
+        return data
+
+    class Telling(Streamer):
+        def apply(self, chunk, options):
+            if chunk.index:
+                second_begun.set()
+            return super().apply(chunk, options)
+
+    monkeypatch.setattr(transform_handler, "encode_segment", slow_to_end)
+    handler = TransformHandler(Telling(), store)
+    works = [chunk_work(spec, StageName.UPSCALE, control, index=index) for index in range(2)]
+    await asyncio.gather(*(anext(handler.chunks(work)) for work in works))
+
+    assert waited == [True]

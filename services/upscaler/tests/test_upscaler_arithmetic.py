@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -292,37 +288,3 @@ def test_a_small_budget_changes_no_pixel(network, clip, monkeypatch, banded) -> 
     budget = least - 80 * 12 * net.body_bytes if banded else least
 
     assert np.array_equal(upscale(net, frames, 4, budget=budget, banded=banded), whole)
-
-
-PEAK = """
-import torch, numpy as np
-from pathlib import Path
-from bench.literal_esrgan import seeded_weights
-from vitascope_upscaler.architecture import Compact, Rrdb
-from vitascope_upscaler.network import network_of
-from vitascope_upscaler.upscaling import upscale
-
-torch.set_num_threads(1)
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-for architecture, budget in ((Compact(64, 2, 4), 60 << 20), (Rrdb(32, 1, 16, 1, 2), 100 << 20)):
-    net = network_of(architecture, seeded_weights(architecture.shapes(), 1), torch.device("cpu"))
-    frames = np.zeros((2, 240, 320, 3), np.uint8)
-    upscale(net, frames[:, :16], 4, budget=budget)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = peak()
-    made = upscale(net, frames, 4, budget=budget)
-    print((peak() - before - frames.nbytes - made.nbytes) / budget)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks are told elsewhere")
-def test_the_peak_of_memory_is_within_the_budget() -> None:
-    # What is freed goes back at once, as it does by itself for the tensors of larger frames.
-    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    command = [sys.executable, "-c", PEAK]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=env)
-
-    shares = [float(line) for line in done.stdout.split()]
-    assert [0.2 < share <= 1 for share in shares] == [True, True], shares

@@ -44,6 +44,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("SCALES", "1.5", "VITASCOPE_UPSCALER_SCALES"),
         ("SCALES", "", "VITASCOPE_UPSCALER_*: scales must be from 1 to 8, got none"),
         ("BANDED", "perhaps", "VITASCOPE_UPSCALER_BANDED: Input should be a valid boolean"),
+        ("COMPILE", "max", "VITASCOPE_UPSCALER_COMPILE: Input should be a valid boolean"),
         ("MODELPATH", "x", "unknown variable VITASCOPE_UPSCALER_MODELPATH; did you mean VITASCOPE_UPSCALER_M"),
     ],
 )
@@ -67,12 +68,13 @@ def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> 
     environment.setenv("VITASCOPE_UPSCALER_MEMORY_MIB", "100")
     environment.setenv("VITASCOPE_UPSCALER_SCALES", "2, 4")
     environment.setenv("VITASCOPE_UPSCALER_BANDED", "true")
+    environment.setenv("VITASCOPE_UPSCALER_COMPILE", "1")
     told = read_settings(UpscalerServiceSettings).upscaler.upscaler
 
     assert (defaults.model_path, defaults.device, defaults.allowed_models) == (DEFAULT_MODEL, Device.AUTO, ())
-    assert (defaults.scales, defaults.banded, defaults.memory_mib) == (SCALES, False, None)
+    assert (defaults.scales, defaults.banded, defaults.memory_mib, defaults.compile) == (SCALES, False, None, False)
     assert (told.allowed_models, told.device, told.memory_mib) == (("a/b", "/weights/c"), Device.CPU, 100)
-    assert (told.scales, told.banded) == ((2.0, 4.0), True)
+    assert (told.scales, told.banded, told.compile) == ((2.0, 4.0), True, True)
 
 
 def test_importing_the_main_module_reads_and_starts_nothing() -> None:

@@ -137,7 +137,7 @@ def test_a_full_device_is_told_as_one(upscaler, chunk, monkeypatch) -> None:
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("vitascope_upscaler.upscaler.upscale", full)
+    monkeypatch.setattr("vitascope_upscaler.upscaling.divided", full)
 
     with pytest.raises(DeviceOutOfMemory, match="while upscaling"):
         upscaler.apply(chunk, UpscaleOptions())

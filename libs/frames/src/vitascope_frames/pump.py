@@ -26,10 +26,11 @@ class _End:
 _END = _End()
 
 
-async def pump(iterator: Iterator[T]) -> AsyncGenerator[T, None]:
+async def pump(iterator: Iterator[T], thread: ThreadPoolExecutor | None = None) -> AsyncGenerator[T, None]:
     """Yield the items of a blocking iterator; the next is made while the caller works on this one.
 
-    Every step of the iterator, and its closing, happens in one and the same thread. Leaving early closes the iterator
+    Every step of the iterator, and its closing, happens in one and the same thread: that of ``thread``, an executor of
+    one, or one of its own. Leaving early closes the iterator
     once its running step has ended, and waits for that: close this generator (`contextlib.aclosing`), or leave it to
     the loop.
 
@@ -38,10 +39,10 @@ async def pump(iterator: Iterator[T]) -> AsyncGenerator[T, None]:
     """
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
-    thread = ThreadPoolExecutor(1, thread_name_prefix="pump")
+    executor = thread or ThreadPoolExecutor(1, thread_name_prefix="pump")
 
     def advance() -> asyncio.Future[T | _End]:
-        return loop.run_in_executor(thread, context.run, lambda: next(iterator, _END))
+        return loop.run_in_executor(executor, context.run, lambda: next(iterator, _END))
 
     ahead = advance()
     try:
@@ -49,8 +50,9 @@ async def pump(iterator: Iterator[T]) -> AsyncGenerator[T, None]:
             ahead = advance()
             yield item
     finally:
-        closed = loop.run_in_executor(thread, context.run, _close, iterator)
-        thread.shutdown(wait=False)
+        closed = loop.run_in_executor(executor, context.run, _close, iterator)
+        if thread is None:
+            executor.shutdown(wait=False)
         await asyncio.shield(closed)
         if not ahead.cancelled():
             ahead.exception()  # nobody waits for it any more: looked at, so that the loop does not report it

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vitascope_core.job import FileRecord, JobSpec
 from vitascope_core.plan import Options
 from vitascope_core.ports import Control
 from vitascope_frames.checkpoints import Checkpoints, Kept
-from vitascope_frames.chunk import Chunk, Segment
+from vitascope_frames.chunk import Chunk, Frames, Segment
 
 
 class Source(Protocol):
@@ -42,6 +42,21 @@ class Transform(Protocol):
 
     def apply(self, chunk: Chunk, options: Options) -> Chunk:
         """Return the chunk transformed; output, index and last are kept."""
+
+
+@runtime_checkable
+class StreamingTransform(Transform, Protocol):
+    """A transform whose frames are too large to be held together: the upscaler.
+
+    It keeps the number of frames, their numbers and their rate.
+    """
+
+    def stream(self, chunk: Chunk, options: Options) -> Iterator[Frames]:
+        """Yield the frames of what ``apply`` returns in order, uint8 (n, H, W, C), n >= 1, and hold few of them.
+
+        All steps, and the closing, happen one after the other, not always in one thread. Errors are raised by the first
+        step at the earliest.
+        """
 
 
 @dataclass(frozen=True, slots=True)

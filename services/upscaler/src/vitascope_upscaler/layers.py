@@ -95,7 +95,7 @@ class Weights:
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if x.device.type == "cpu" and _ONEDNN:
+    if x.device.type == "cpu" and _ONEDNN and not torch.compiler.is_compiling():
         # Left to itself, PyTorch convolves small tensors in another way, whose sums differ in the last bit: how a frame
         # is cut would show.
         return torch.mkldnn_convolution(x, weight, bias, (1, 1), (1, 1), (1, 1), 1)
@@ -110,5 +110,7 @@ def _summed(weight: Tensor, axis: int, place: int) -> Tensor:
 
 def leaky_into(x: Tensor, out: Tensor) -> Tensor:
     """Write the leaky ReLU of ``x`` to ``out``, which may be part of a larger tensor."""
+    if torch.compiler.is_compiling():
+        return out.copy_(F.leaky_relu(x, SLOPE))  # into one kernel; ``out`` of a call cannot be traced
     result: Tensor = torch.ops.aten.leaky_relu.out(x, SLOPE, out=out)
     return result

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,16 @@ class Network(Protocol):
 
     def tail(self, features: Tensor) -> Tensor:
         """Map what `body` returned to float32 (N, 3, factor * h, factor * w), not held in 0..1."""
+
+
+Part = Callable[[Tensor], Tensor]
+
+
+class Parts(NamedTuple):
+    """What runs: a network's own body and tail, or those compiled."""
+
+    body: Part
+    tail: Part
 
 
 def network_of(

@@ -105,7 +105,7 @@ class RrdbNetwork:
         cells = F.pixel_unshuffle(frames, self.cell) if self.cell > 1 else frames
         first = self._first(cells.to(self.dtype, memory_format=torch.channels_last))
         wide, growth = self.architecture.features, self.architecture.growth
-        size = (len(first), self.architecture.dense_channels, *first.shape[2:])
+        size = (first.shape[0], self.architecture.dense_channels, *first.shape[2:])
         # All that a dense block sees lies side by side, so its convolutions read it without putting it together.
         seen = torch.empty(size, dtype=self.dtype, device=self.device, memory_format=torch.channels_last)
         own, x = seen[:, :wide], first.clone()

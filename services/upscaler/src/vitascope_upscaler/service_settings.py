@@ -32,6 +32,8 @@ class UpscalerVariables(BaseSettings):
     """Whether frames beyond that are worked on in bands instead of being refused."""
     loaded_models: int = Field(default=4, ge=1, le=64)
     """Networks kept loaded."""
+    compile: bool = False
+    """Whether all networks are compiled by PyTorch at start."""
     denoise_strength: float | None = Field(default=None, ge=0, le=1)
     """How strongly weights named realesr-general-x4v3 remove noise; None for as they are."""
 
@@ -53,6 +55,7 @@ class UpscalerVariables(BaseSettings):
                 memory_mib=self.memory_mib,
                 banded=self.banded,
                 loaded_models=self.loaded_models,
+                compile=self.compile,
                 denoise_strength=self.denoise_strength,
             )
         except InvalidSettings as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitascope_core.errors import InvalidSettings
+from vitascope_weights.choice import check_names, every_name
 from vitascope_weights.device import Device
 
 DEFAULT_MODEL = "ai-forever/Real-ESRGAN"
@@ -33,6 +34,7 @@ class UpscalerSettings:
         banded: Whether frames that this is too little for are worked on in bands, which takes several times the work,
             instead of being refused.
         loaded_models: Networks kept loaded; the one that was used longest ago makes room.
+        compile: Whether the networks are compiled by PyTorch, all of them at start.
         denoise_strength: How strongly weights named realesr-general-x4v3 remove noise, 0 to 1, by blending them with
             realesr-general-wdn-x4v3 from the same place; None for those weights alone.
 
@@ -47,19 +49,13 @@ class UpscalerSettings:
     memory_mib: int | None = None
     banded: bool = False
     loaded_models: int = 4
+    compile: bool = False
     denoise_strength: float | None = None
 
     def __post_init__(self) -> None:
         # Command lines hold text: "cuda" is taken as well as Device.CUDA.
         object.__setattr__(self, "device", Device(self.device))
-        for name, path in (
-            ("model_path", self.model_path),
-            *(("allowed_models", path) for path in self.allowed_models),
-        ):
-            if not path.strip():
-                raise InvalidSettings(f"{name} must name weights")
-            if "://" in path:
-                raise InvalidSettings(f"{name} must be a local path or a Hugging Face repo id, not a URL: {path}")
+        check_names(self.model_path, self.allowed_models)
         if not self.scales or not all(1 <= scale <= MOST_SCALE for scale in self.scales):
             told = ", ".join(f"{scale:g}" for scale in self.scales)
             raise InvalidSettings(f"scales must be from 1 to {MOST_SCALE}, got {told or 'none'}")
@@ -81,4 +77,4 @@ class UpscalerSettings:
     @property
     def models(self) -> tuple[str, ...]:
         """All that requests may name, the default first."""
-        return tuple(dict.fromkeys((self.model_path, *self.allowed_models)))
+        return every_name(self.model_path, self.allowed_models)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vitascope_frames.chunk import Frames
 from vitascope_upscaler.architecture import COLOURS
 from vitascope_upscaler.division import Division, divided
-from vitascope_upscaler.network import Network
+from vitascope_upscaler.network import Network, Parts
 from vitascope_upscaler.resampling import Resampler
 
 _WHITE = 255
@@ -28,19 +28,62 @@ def upscaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return int(height * scale), int(width * scale)
 
 
-def upscale(network: Network, frames: Frames, scale: float, *, budget: int, banded: bool = False) -> Frames:
-    """Return every frame enlarged.
+def upscale(
+    network: Network,
+    frames: Frames,
+    scale: float,
+    *,
+    budget: int,
+    banded: bool = False,
+    parts: Parts | None = None,
+) -> Frames:
+    """Return every frame enlarged: what `upscaled` yields, in one.
+
+    Returns:
+        uint8 (T, int(H * scale), int(W * scale), C).
+
+    Raises:
+        BeyondBudget: The frames are too large for the budget.
+    """
+    return joined(upscaled(network, frames, scale, budget=budget, banded=banded, parts=parts), len(frames))
+
+
+def joined(parts: Iterator[Frames], count: int) -> Frames:
+    """Return ``count`` frames, which come in parts, as one array."""
+    whole = next(parts)
+    if len(whole) < count:
+        first, done = whole, len(whole)
+        whole = np.empty((count, *first.shape[1:]), np.uint8)
+        whole[:done] = first
+        del first
+        for part in parts:
+            whole[done : done + len(part)] = part
+            done += len(part)
+    return whole
+
+
+def upscaled(
+    network: Network,
+    frames: Frames,
+    scale: float,
+    *,
+    budget: int,
+    banded: bool = False,
+    parts: Parts | None = None,
+) -> Iterator[Frames]:
+    """Yield every frame enlarged, a few at a time: memory does not grow with their number.
 
     Args:
         network: Enlarges by a factor of its own; by bicubic interpolation the rest is made up for.
         frames: uint8 (T, H, W, 3 or 4). The network does not see a fourth channel, which is enlarged by interpolation.
         scale: By how much height and width grow; fractions of a pixel are dropped.
         budget: Bytes of the device's memory for what is worked on at once. What is given and what is made comes on top,
-            as uint8.
+            as uint8: on a CPU a frame, on a GPU two batches.
         banded: Whether a frame beyond the budget is worked on in bands; see `divided`.
+        parts: The network's parts as they are to be run; None for its own.
 
-    Returns:
-        uint8 (T, int(H * scale), int(W * scale), C).
+    Yields:
+        uint8 (n, int(H * scale), int(W * scale), C), in order.
 
     Raises:
         BeyondBudget: The frames are too large for the budget.
@@ -52,23 +95,34 @@ def upscale(network: Network, frames: Frames, scale: float, *, budget: int, band
     division = divided(network, *cells, area, budget, banded=banded)
     if division is None:
         raise BeyondBudget
-    large = np.empty((count, *after, channels), np.uint8)
-    with torch.inference_mode():
-        work = _Work(network, (height, width), after, division)
-        download = _Download(network.device)
-        for first in range(0, count, division.batch):
-            batch = slice(first, first + division.batch)
-            for begin, end, made in work.parts(_uploaded(frames[batch], network.device)):
-                download.put(made, large[batch, begin:end])
-        download.finish()
-    return large
+    work = _Work(network, parts or Parts(network.body, network.tail), (height, width), after, division)
+    download = _Download(network.device)
+    before: Frames | None = None
+    for first in range(0, count, division.batch):
+        batch = frames[first : first + division.batch]
+        large = np.empty((len(batch), *after, channels), np.uint8)
+        # Not around the loop: the mode would be the caller's as well while it has what is yielded.
+        with torch.inference_mode():
+            for begin, end, made in work.parts(_uploaded(batch, network.device)):
+                download.put(made, large[:, begin:end])
+        # The end of this batch may still be on its way; that of the one before it is not.
+        if before is not None:
+            yield before
+        before = large
+        del large  # whoever takes a batch may free it
+    download.finish()
+    if before is not None:
+        yield before
 
 
 class _Work:
     """One size of frames on its way through the network."""
 
-    def __init__(self, network: Network, before: tuple[int, int], after: tuple[int, int], division: Division) -> None:
+    def __init__(
+        self, network: Network, parts: Parts, before: tuple[int, int], after: tuple[int, int], division: Division
+    ) -> None:
         self._network = network
+        self._parts = parts
         self._division = division
         self._size = before
         self._after = after
@@ -110,7 +164,7 @@ class _Work:
         low, high = max(0, begin - network.tail_halo), min(grid, end + network.tail_halo)
         top, bottom = max(0, low - network.body_halo), min(grid, high + network.body_halo)
         pixels = _as_floats(frames[:, top * cell : bottom * cell, :, :COLOURS])
-        features = network.body(_filled_up(pixels, cell))
+        features = self._parts.body(_filled_up(pixels, cell))
         return features[:, :, low - top : high - top], low
 
     def _enlarged(self, features: Tensor, offset: int, begin: int, end: int) -> Tensor:
@@ -118,7 +172,7 @@ class _Work:
         network, halo = self._network, self._network.tail_halo
         low, high = self._cells_for(begin, end)
         top, bottom = max(0, low - halo - offset), min(features.shape[2], high + halo - offset)
-        out = network.tail(features[:, :, top:bottom])
+        out = self._parts.tail(features[:, :, top:bottom])
         return self._colours.resized(out, begin, end, (offset + top) * network.factor)
 
     def _rest(self, frames: Tensor, begin: int, end: int) -> Tensor:
