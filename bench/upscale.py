@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,6 +50,26 @@ def _compared(architecture: Architecture, height: int, width: int, least: str = 
     )
 
 
+def _compiled(architecture: Architecture, height: int, width: int) -> str:
+    frames = literal_rife.moving_clip(1, height, width)
+    chunk = Chunk(frames, 0, 0, 0, last=True, fps=Fraction(16))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x4.pth"
+        torch.save({"params": literal_esrgan.seeded_weights(architecture.shapes(), seed=1)}, path)
+        settings = UpscalerSettings(str(path), scales=(float(SCALE),), device=Device.CPU)
+        plain, compiled = Upscaler(settings), Upscaler(replace(settings, compile=True))
+        plain.load()
+        begun = time.perf_counter()
+        compiled.load()
+        loading = time.perf_counter() - begun
+        ratio = statistics.median(
+            _cpu_seconds(lambda: plain.apply(chunk, UpscaleOptions(SCALE)))
+            / _cpu_seconds(lambda: compiled.apply(chunk, UpscaleOptions(SCALE)))
+            for _ in range(ROUNDS)
+        )
+    return f"{architecture.name}, {height}x{width}   not compiled to compiled, in {loading:.0f} s, ratio {ratio:.2f}"
+
+
 async def measure() -> list[str]:
     """Return the lines of the report."""
     threads = torch.get_num_threads()
@@ -59,6 +80,7 @@ async def measure() -> list[str]:
             _compared(Rrdb(64, 23, 32, 1, 2), 96, 160, " (at least 1.15)"),
             _compared(Rrdb(64, 6, 32, 1, 2), 128, 224, " (at least 1.15)"),
             _compared(Compact(64, 16, 4), 256, 448),
+            _compiled(Compact(64, 16, 4), 256, 448),
         ]
     finally:
         torch.set_num_threads(threads)

@@ -8,7 +8,15 @@ import pytest
 
 from vitascope_core.card import Limits
 from vitascope_core.errors import InvalidRequest, UnknownField, shown
-from vitascope_core.geometry import CHUNK_BYTES, MOST_CHUNK_BYTES, cut_frames, cuts_of, interpolated_start, parse_size
+from vitascope_core.geometry import (
+    CHUNK_BYTES,
+    MIN_SEGMENT_S,
+    MOST_CHUNK_BYTES,
+    cut_frames,
+    cuts_of,
+    interpolated_start,
+    parse_size,
+)
 from vitascope_core.job import JobKind, new_job_id
 from vitascope_core.plan import InterpolateOptions, Plan, UpscaleOptions
 from vitascope_core.quality import compression_of
@@ -66,7 +74,20 @@ def test_chunks_stay_about_as_large_when_frames_are_put_between_theirs(exp: int)
 def test_chunks_of_an_upscaled_video_are_long_enough_to_compress() -> None:
     cuts = cut_frames(81, 1280, 720, Fraction(16), Plan(upscale=UpscaleOptions()))
 
-    assert all(cut >= 24 for cut in cuts)
+    assert all(cut >= 32 for cut in cuts)
+
+
+@pytest.mark.parametrize("fps", [Fraction(8), Fraction(16), Fraction(24000, 1001), Fraction(25), Fraction(30)], ids=str)
+@pytest.mark.parametrize("exp", [0, 1, 2])
+def test_every_segment_is_long_enough_once_frames_are_put_between_its_own(fps: Fraction, exp: int) -> None:
+    plan = Plan(interpolate=InterpolateOptions(exp) if exp else None, upscale=UpscaleOptions())
+    factor = plan.frame_factor
+    for frames in range(140, 260):
+        first, *others = cut_frames(frames, 640, 480, fps, plan)
+        made = [(first - 1) * factor + 1, *(cut * factor for cut in others)]
+
+        assert len(made) > 1
+        assert min(made) >= MIN_SEGMENT_S * fps * factor
 
 
 def test_chunks_of_large_frames_stay_bounded_all_the_same() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from bench.drawn_clip import drawn_clip
 from vitascope_core.errors import InputLost
+from vitascope_core.geometry import MIN_SEGMENT_S
 from vitascope_core.job import JobKind
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_frames import testcard
@@ -18,8 +22,8 @@ from vitascope_frames.segment_object import check, sealed
 from vitascope_frames.segments import SegmentsDiffer, encode_segment, join_segments, makes_segments
 from vitascope_frames.video_file import encode_video, read_frames
 
-RATES = [Fraction(25, 2), Fraction(16), Fraction(24000, 1001), Fraction(60000, 1001)]
-PATTERNS = [(1,), (2, 1), (1, 2, 3, 13, 1, 1), (13, 13, 4)]
+RATES = [Fraction(25, 2), *map(Fraction, (16, 24, 25, 30, 32)), Fraction(24000, 1001), Fraction(60000, 1001)]
+PATTERNS = [(1,), (2, 1), (13, 13, 1), (1, 2, 3, 13, 1, 1), (13, 13, 4)]
 DEFAULT = VideoQuality.of(50)
 
 
@@ -35,22 +39,30 @@ def cut(frames: Sequence[Frames], cuts: Iterable[int], fps: Fraction, quality: V
     return segments
 
 
-def natural_clip(count: int = 61, size: tuple[int, int] = (192, 160)) -> list[Frames]:
-    """A texture with the 1/f spectrum of photographs that pans under a fine grain and a moving square."""
-    rng = np.random.default_rng(3)
-    width, height = size
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width + count))
-    frequency[0, 0] = 1
-    noise = rng.normal(size=(3, height, width + count))
-    texture = np.fft.ifft2(np.fft.fft2(noise) / frequency**1.2).real.transpose(1, 2, 0)
-    texture = 0.8 * texture.mean(2, keepdims=True) + 0.2 * texture
-    texture = 128 + 50 * texture / texture.std()
-    clip = []
-    for number in range(count):
-        frame = texture[:, number : number + width] + rng.normal(size=(height, width, 3))
-        frame[60:90, 10 + number : 40 + number] = (220, 40, 60)
-        clip.append(frame.clip(0, 255).astype(np.uint8))
-    return clip
+@dataclass(frozen=True)
+class Played:
+    """A file as a player meets it: what it complains about, and the times of packets and frames in frames."""
+
+    warnings: list[str]
+    decoding: list[Fraction]
+    shown: list[Fraction]
+    duration: Fraction
+
+
+def played(path: Path, fps: Fraction) -> Played:
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture(local=False) as said, av.open(path) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            decoding = [packet.dts * packet.time_base * fps for packet in packets]
+            container.seek(0)
+            shown = [frame.pts * frame.time_base * fps for frame in container.decode(stream)]
+            return Played([line for _, _, line in said], decoding, shown, stream.duration * stream.time_base * fps)
+    finally:
+        av.logging.set_level(level)
 
 
 def psnr(path: Path, frames: Sequence[Frames]) -> float:
@@ -65,14 +77,24 @@ def test_every_frame_of_a_joined_file_has_the_time_of_its_number(tmp_path, fps, 
     total = sum(cuts)
     file = join_segments(cut(drawn(total), cuts, fps), fps, tmp_path / "joined.mp4")
 
-    with av.open(file.path) as container:
-        stream = container.streams.video[0]
-        times = [frame.pts * frame.time_base for frame in container.decode(stream)]
-        duration = stream.duration * stream.time_base
+    seen = played(file.path, fps)
 
     assert file.frames == total
-    assert times == [number / fps for number in range(total)]
-    assert duration == total / fps
+    assert seen.shown == list(range(total))
+    assert seen.decoding == list(range(int(seen.decoding[0]), int(seen.decoding[0]) + total))
+    assert seen.duration == total
+    assert seen.warnings == []
+
+
+def test_a_damaged_picture_is_not_overlooked_here(tmp_path) -> None:
+    fps = Fraction(16)
+    path = join_segments(cut(drawn_clip(13, 192, 160), (13,), fps), fps, tmp_path / "joined.mp4").path
+    data = bytearray(path.read_bytes())
+    data[-400:-300] = bytes(100)
+    path.write_bytes(data)
+
+    with pytest.raises(av.error.InvalidDataError, match="h264"):
+        played(path, fps)
 
 
 @pytest.mark.parametrize("cuts", PATTERNS, ids=str)
@@ -103,7 +125,7 @@ def test_segments_of_one_job_begin_with_the_same_header() -> None:
 
 
 def test_the_same_frames_make_the_same_bytes() -> None:
-    clip = natural_clip(13)
+    clip = drawn_clip(13, 192, 160)
 
     assert len({encode_segment(clip, 13, 0, Fraction(16), DEFAULT) for _ in range(4)}) == 1
 
@@ -115,6 +137,19 @@ def test_segments_of_different_sizes_are_refused(tmp_path) -> None:
 
     with pytest.raises(SegmentsDiffer, match=r"frame 2 \(96x64\).*64x48"):
         join_segments([small, large], fps, tmp_path / "joined.mp4")
+
+
+@pytest.mark.parametrize(
+    ("fps", "quality"),
+    [(Fraction(16), VideoQuality(25, "ultrafast")), (Fraction(24), DEFAULT)],
+    ids=["another preset", "another rate"],
+)
+def test_segments_of_different_encoder_settings_are_refused(tmp_path, fps, quality) -> None:
+    first = encode_segment(drawn(4), 4, 0, Fraction(16), DEFAULT)
+    other = encode_segment(drawn(4), 4, 4, fps, quality)
+
+    with pytest.raises(SegmentsDiffer, match=r"frame 4 .* other parameter sets"):
+        join_segments([first, other], Fraction(16), tmp_path / "joined.mp4")
 
 
 @pytest.mark.parametrize("damage", [b"", b"no video", None], ids=["empty", "garbage", "cut short"])
@@ -155,15 +190,38 @@ def test_colours_are_tagged_and_kept(tmp_path) -> None:
     assert np.abs(frame.mean((0, 1)) - (230, 30, 20)).max() < 3
 
 
-@pytest.mark.parametrize("compression", [55, 50, 35])
-@pytest.mark.parametrize("cuts", [(13, 12, 12, 12, 12), (26, 35)], ids=str)
-def test_segments_look_as_good_as_one_piece(tmp_path, cuts, compression) -> None:
-    clip, fps, quality = natural_clip(), Fraction(16), VideoQuality.of(compression)
+@pytest.fixture(scope="module")
+def clip() -> Sequence[Frames]:
+    return drawn_clip(97, 192, 160)
 
-    whole = psnr(encode_video(clip, fps, quality, tmp_path / "whole.mp4").path, clip)
-    joined = psnr(join_segments(cut(clip, cuts, fps, quality), fps, tmp_path / "joined.mp4").path, clip)
 
-    assert joined > whole - 0.5
+def compared(
+    folder: Path, clip: Sequence[Frames], fps: Fraction, cuts: Iterable[int], crf: float
+) -> tuple[float, float]:
+    """Return by how much segments are better than one piece, in dB, and how many times as large."""
+    whole = encode_video(clip, fps, VideoQuality(crf), folder / "whole.mp4").path
+    joined = join_segments(cut(clip, cuts, fps, VideoQuality(crf)), fps, folder / "joined.mp4").path
+    return psnr(joined, clip) - psnr(whole, clip), joined.stat().st_size / whole.stat().st_size
+
+
+@pytest.mark.parametrize("crf", [22, 25, 33])
+@pytest.mark.parametrize("fps", [Fraction(16), Fraction(24000, 1001), Fraction(32)], ids=str)
+def test_segments_look_like_one_piece_and_are_not_much_larger(tmp_path, fps, crf) -> None:
+    length = math.ceil(MIN_SEGMENT_S * fps)
+    clip = drawn_clip(2 * length, 192, 160)
+
+    better, times = compared(tmp_path, clip, fps, (length, length), crf)
+
+    assert abs(better) < 0.5
+    assert times < 1.5
+
+
+@pytest.mark.parametrize("crf", [22, 25, 33])
+@pytest.mark.parametrize("cuts", [(13,) * 7 + (6,), (48, 48, 1)], ids=str)
+def test_shorter_segments_still_look_like_one_piece(tmp_path, clip, cuts, crf) -> None:
+    better, _ = compared(tmp_path, clip, Fraction(16), cuts, crf)
+
+    assert abs(better) < 0.5
 
 
 def test_a_plan_that_upscales_stores_segments_behind_its_last_stage_only(make_spec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import Callable
 from contextlib import aclosing
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_clips import clip, frame, sound_packets
+from PIL import Image
 
 from vitascope_core.errors import (
     DamagedMedia,
     EngineCrashed,
     InputLost,
+    InvalidRequest,
     MediaTooLarge,
     Stopped,
     UnsupportedMedia,
@@ -122,9 +125,10 @@ async def test_what_the_file_is_is_recorded_before_its_first_chunk(store, work: 
     [
         ({}, 24, [18, 18, 4]),  # of 921,600 bytes each, in 16 MiB
         ({"interpolate": InterpolateOptions()}, 24, [9, 9, 9, 9, 4]),  # which become twice as many
-        ({"upscale": UpscaleOptions(4)}, 24, [36, 4]),  # 1.5 s
+        ({"upscale": UpscaleOptions(4)}, 24, [40]),  # 2 s, and no segment of 4 frames behind that
+        ({"upscale": UpscaleOptions(4)}, 9, [18, 22]),
     ],
-    ids=["by bytes", "by bytes later", "by time"],
+    ids=["by bytes", "by bytes later", "by time", "by time again"],
 )
 async def test_chunks_are_as_long_as_those_of_other_sources(
     store, work: Work, tmp_path: Path, plan: dict, fps: int, expected: list[int]
@@ -162,6 +166,101 @@ async def test_a_video_that_would_become_too_large_is_refused(store, work: Work,
 
     with pytest.raises(MediaTooLarge, match="19200 pixels on a side"):
         await read(store, work, clip(tmp_path / "a.mp4", 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "field"), [(JobKind.VIDEO, "a.mp4", "video"), (JobKind.IMAGE, "a.png", "image")]
+)
+async def test_frames_that_the_upscaler_has_no_memory_for_are_refused_before_it_sees_them(
+    store, work: Work, tmp_path: Path, kind: JobKind, path: str, field: str
+) -> None:
+    def asked(most: int) -> Work:
+        ingest = IngestSpec(KEY, path, field=field, max_pixels=most)
+        return replace(work, spec=replace(spec_of(upscale=UpscaleOptions(2)), kind=kind, ingest=ingest))
+
+    source = clip(tmp_path / path, 2) if kind is JobKind.VIDEO else picture(tmp_path / path, frame(0))
+    assert await read(store, asked(64 * 48), source)
+    store.objects.clear()
+
+    with pytest.raises(InvalidRequest, match="at most 3071 pixels in all, which the upscaler has memory for") as told:
+        await read(store, asked(64 * 48 - 1), source)
+    assert told.value.field == field
+    assert list(store.objects) == [KEY]
+
+
+def still(work: Work, scale: float = 0, file_format: str = "png") -> Work:
+    """The work of reading a picture."""
+    spec = spec_of(**({"upscale": UpscaleOptions(scale)} if scale else {}))
+    return replace(work, spec=replace(spec, kind=JobKind.IMAGE, output=OutputSpec(file_format, 75)))
+
+
+def picture(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+async def test_a_picture_is_a_single_frame_with_its_transparency(store, work: Work, tmp_path: Path) -> None:
+    drawn = np.dstack([frame(3), np.arange(48 * 64, dtype=np.uint32).reshape(48, 64).astype(np.uint8)])
+    [record] = await read(store, still(work), picture(tmp_path / "a.png", drawn))
+    chunk = loads(store.objects[record.key])
+
+    assert (record.index, record.start, record.frames, record.last) == (0, 0, 1, True)
+    assert np.array_equal(chunk.frames, drawn[None])
+    assert work.log.media == Media(64, 48, Fraction(0), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "limits", "kind", "said"),
+    [
+        ("a.png", None, MediaLimits(max_pixels=99), MediaTooLarge, "64x48, more than 99 pixels"),
+        ("a.gif", None, MediaLimits(), UnsupportedMedia, "no picture"),
+        ("a.png", b"a letter", MediaLimits(), UnsupportedMedia, "no picture"),
+        ("a.png", b"", MediaLimits(), UnsupportedMedia, "empty"),
+        ("a.jpg", b"\xff\xd8\xff\xe0", MediaLimits(), DamagedMedia, "damaged"),
+    ],
+)
+async def test_a_picture_that_cannot_be_used_is_told_as_what_it_is(
+    store, work: Work, tmp_path: Path, name: str, content, limits, kind, said: str
+) -> None:
+    path = picture(tmp_path / name, frame(0))
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(kind, match=said):
+        await read(store, still(work), path, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "size", "scale", "said"),
+    [
+        ("webp", (2100, 1), 8, "picture would have 16800 pixels on a side, more than 16383"),
+        ("jpeg", (8200, 1), 8, "picture would have 65600 pixels on a side, more than 65535"),
+        ("png", (3000, 2800), 8, "picture would have 537600000 pixels, more than 536870912"),
+    ],
+)
+async def test_a_picture_that_would_become_too_large_is_refused(
+    store, work: Work, tmp_path: Path, file_format: str, size: tuple[int, int], scale: float, said: str
+) -> None:
+    source = picture(tmp_path / "a.png", np.zeros((*size[::-1], 3), np.uint8))
+
+    with pytest.raises(MediaTooLarge, match=said):
+        await read(store, still(work, scale, file_format), source)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+async def test_the_finished_picture_is_the_one_that_was_read(
+    store, work: Work, tmp_path: Path, new_control, channels: int
+) -> None:
+    drawn = np.dstack([frame(3), np.arange(48 * 64, dtype=np.uint32).reshape(48, 64).astype(np.uint8)])[..., :channels]
+    reading = still(work)
+    found = await read(store, reading, picture(tmp_path / "a.png", drawn.copy()))
+    results = type(store)()
+    task = Task("video_1", StageName.UPLOAD, attempt=2)
+    upload = Work(task, reading.spec, 2, "token", new_control(), media=work.log.media)
+    [file] = await FileUploadHandler(FileSink(), store, results).upload(upload, records_of(found))
+
+    assert (file.variant, file.width, file.height, file.content_type) == ("image", 64, 48, "image/png")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(results.objects[file.key]))), drawn)
 
 
 async def test_a_file_that_is_gone_is_a_lost_input(store, work: Work) -> None:

@@ -19,7 +19,13 @@ stage has to hold a chunk."""
 LONGEST_SIDE = 16384
 """Pixels that a video can have on a side."""
 
-MIN_SEGMENT_S = 1.5
+LONGEST_SIDES = {"mp4": LONGEST_SIDE, "webp": 16383, "jpeg": 65535}
+"""Pixels that a file of the format can have on a side; PNG holds more than any plan makes."""
+
+MOST_PICTURE_PIXELS = 1 << 29
+"""Pixels of a finished picture that is made from an existing one: 1.5 GiB of RGB, which every stage has to hold."""
+
+MIN_SEGMENT_S = 2.0
 """Seconds of output in a segment: shorter ones compress badly (13 frames cost 60 to 110 % more bytes)."""
 
 _SIZE = re.compile(r"([1-9]\d{0,5})[xX×]([1-9]\d{0,5})")
@@ -40,10 +46,10 @@ def parse_size(text: str, field: str = "size") -> tuple[int, int]:
 def cut_frames(num_frames: int, width: int, height: int, fps: Fraction, plan: Plan) -> tuple[int, ...]:
     """Return the frames of each chunk of an output, as the source makes them.
 
-    Chunks are as long as `chunk_length` says, but for the last.
+    Chunks are as long as `chunk_length` says, but for the last: what is too short for one joins the one before it.
     """
     size = chunk_length(width, height, fps, plan)
-    return cuts_of(num_frames, size, least=None if plan.upscale is None else min(size, math.ceil(MIN_SEGMENT_S * fps)))
+    return cuts_of(num_frames, size, least=None if plan.upscale is None else shortest_segment(size, fps, plan))
 
 
 def chunk_length(width: int, height: int, fps: Fraction, plan: Plan) -> int:
@@ -62,7 +68,18 @@ def chunk_length(width: int, height: int, fps: Fraction, plan: Plan) -> int:
     size = max(1, CHUNK_BYTES // grown)
     if plan.upscale is None:
         return size
-    return max(size, min(math.ceil(MIN_SEGMENT_S * fps), MOST_CHUNK_BYTES // grown))
+    return max(size, min(_segment_frames(fps, plan), MOST_CHUNK_BYTES // grown))
+
+
+def shortest_segment(size: int, fps: Fraction, plan: Plan) -> int:
+    """Return how many frames are left for a segment of their own at the end of an output, of chunks of ``size``."""
+    return min(size, _segment_frames(fps, plan))
+
+
+def _segment_frames(fps: Fraction, plan: Plan) -> int:
+    """Return how many frames of a source make a segment that is long enough."""
+    # Nothing is put before the first frame of an output, so its first chunk makes that much less.
+    return math.ceil(Fraction(MIN_SEGMENT_S) * fps + 1 - Fraction(1, plan.frame_factor))
 
 
 def cuts_of(num_frames: int, size: int, least: int | None = None) -> tuple[int, ...]:
@@ -78,6 +95,24 @@ def cuts_of(num_frames: int, size: int, least: int | None = None) -> tuple[int, 
     if rest < (size / 4 if least is None else least):
         return (*(size,) * (whole - 1), size + rest)
     return (*(size,) * whole, rest)
+
+
+def check_frame_size(field: str, width: int, height: int, most: int, scale: float) -> None:
+    """Refuse frames that the upscaler has no memory for.
+
+    Args:
+        field: What the client may change.
+        width: Pixels of a frame before it is enlarged.
+        height: Pixels of a frame before it is enlarged.
+        most: Pixels that a frame may have; 0 for any number.
+        scale: By how much it is enlarged.
+
+    Raises:
+        InvalidRequest: Frames are too large.
+    """
+    if most and width * height > most:
+        allowed = f"at most {most} pixels in all, which the upscaler has memory for at upscaling_scale {scale:g}"
+        raise InvalidRequest(field, f"{width}x{height}", allowed)
 
 
 def interpolated_start(start: int, factor: int) -> int:

@@ -15,17 +15,20 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Final as Constant
 
 import numpy as np
+from PIL import Image
 
 from vitascope_core.errors import DamagedMedia, DiskFull, MediaTooLarge, UnsupportedMedia, VitascopeError
-from vitascope_core.geometry import LONGEST_SIDE, chunk_length
+from vitascope_core.geometry import MOST_PICTURE_PIXELS, chunk_length, shortest_segment
 from vitascope_frames.chunk import Chunk, Frames
 from vitascope_frames.codec import dumps
 from vitascope_frames.h264 import FULL, EncodingFailed
 from vitascope_frames.media_file import MediaFile, open_media
 from vitascope_frames.media_request import Kind, MediaRequest, head
+from vitascope_frames.picture_file import read_picture
 from vitascope_frames.sound import take_sound
 
 _OUT: Constant = 1
@@ -39,7 +42,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _confine(request.memory_bytes)
     try:
-        _answer(request)
+        (_answer_picture if request.picture else _answer)(request)
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more
     except Exception as error:  # noqa: BLE001 - the boundary of a process that may meet anything
@@ -54,17 +57,38 @@ def _confine(memory_bytes: int) -> None:
 
 def _answer(request: MediaRequest) -> None:
     with open_media(request.path, request.limits) as media:
-        longest = request.plan.enlarged(max(media.width, media.height))
-        if longest > LONGEST_SIDE:
-            raise MediaTooLarge(f"the finished video would have {longest} pixels on a side, more than {LONGEST_SIDE}")
+        _check_sides(request, "video", media.width, media.height)
         alive = _Alive()
         sound = take_sound(request.path, request.sound, media.first, request.limits, alive.told)
-        found = {"width": media.width, "height": media.height, "fps": str(media.fps), "frames": media.frames}
-        _say(Kind.OPENED, json.dumps({**found, "sound": sound}).encode())
+        _say_opened(media.width, media.height, media.fps, media.frames, sound=sound)
         for chunk in _chunks(media, request, alive):
             _say(Kind.CHUNK, dumps(chunk))
             del chunk
         _say(Kind.END)
+
+
+def _answer_picture(request: MediaRequest) -> None:
+    Image.MAX_IMAGE_PIXELS = None  # the request says how many there may be
+    frame = read_picture(request.path, request.limits)
+    height, width, _ = frame.shape
+    _check_sides(request, "picture", width, height)
+    made = request.plan.enlarged(width) * request.plan.enlarged(height)
+    if made > MOST_PICTURE_PIXELS:
+        raise MediaTooLarge(f"the finished picture would have {made} pixels, more than {MOST_PICTURE_PIXELS}")
+    _say_opened(width, height, Fraction(0), 1, sound=False)
+    _say(Kind.CHUNK, dumps(Chunk(frame[None], output=0, index=0, start=0, last=True, fps=Fraction(0))))
+    _say(Kind.END)
+
+
+def _check_sides(request: MediaRequest, what: str, width: int, height: int) -> None:
+    longest, most = request.plan.enlarged(max(width, height)), request.longest_side
+    if most and longest > most:
+        raise MediaTooLarge(f"the finished {what} would have {longest} pixels on a side, more than {most}")
+
+
+def _say_opened(width: int, height: int, fps: Fraction, frames: int, *, sound: bool) -> None:
+    found = {"width": width, "height": height, "fps": str(fps), "frames": frames, "sound": sound}
+    _say(Kind.OPENED, json.dumps(found).encode())
 
 
 class _Alive:
@@ -80,20 +104,27 @@ class _Alive:
 
 
 def _chunks(media: MediaFile, request: MediaRequest, alive: _Alive) -> Iterator[Chunk]:
-    """Yield the file's frames in chunks; one is sent when there is a frame behind it, or none any more."""
-    size = request.chunk_frames or chunk_length(media.width, media.height, media.fps, request.plan)
+    """Yield the file's frames in chunks, in arrays that are used again.
+
+    One is sent when there are enough frames behind it for another, or none any more: where chunks become segments, what
+    is too short for one joins the one before it.
+    """
+    size, behind = request.chunk_frames or chunk_length(media.width, media.height, media.fps, request.plan), 1
+    if request.plan.upscale is not None and not request.chunk_frames:
+        behind = shortest_segment(size, media.fps, request.plan)
+    kept = behind - 1
     frames: Frames | None = None
     lead: Frames | None = None
     filled = index = start = 0
     for frame in media.pictures():
         alive.told()
         if frames is None:
-            frames = np.empty((size, *frame.shape), np.uint8)
-        elif filled == size:
-            yield Chunk(frames, output=0, index=index, start=start, last=False, fps=media.fps, lead=lead)
-            lead = frames[-1].copy()
-            frames = np.empty_like(frames)
-            start, index, filled = start + size, index + 1, 0
+            frames = np.empty((size + kept, *frame.shape), np.uint8)
+        elif filled == size + kept:
+            yield Chunk(frames[:size], output=0, index=index, start=start, last=False, fps=media.fps, lead=lead)
+            lead = frames[size - 1].copy()
+            frames[:kept] = frames[size:]
+            start, index, filled = start + size, index + 1, kept
         frames[filled] = frame
         filled += 1
     if frames is None:
