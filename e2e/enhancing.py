@@ -14,8 +14,9 @@ from pathlib import Path
 from inverter_service import CARD, Inverter
 
 from vitascope_cli.node import NodeSettings, Transforms, running
-from vitascope_gateway.enhancement import Given, admit_enhancement
+from vitascope_gateway.enhancement import admit_enhancement
 from vitascope_gateway.fields import Fields
+from vitascope_gateway.ingestion import Given
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_platform.settings import WorkerSettings
 
@@ -27,7 +28,7 @@ async def main(path: Path) -> int:
     with tempfile.TemporaryDirectory() as name:
         staged = Path(shutil.copy(path, Path(name) / "input"))
         async with running(Path(name), Transforms([(CARD, Inverter())]), settings) as node:
-            given = Given(path.name, staged.stat().st_size)
+            given = Given(path.name, staged.stat().st_size, "input")
             clock, catalogue = node.platform.clock, node.board.catalogue
             spec = admit_enhancement(Fields(FIELDS), given, catalogue, "", clock, settings.gateway)
             await node.submission.submit(spec, staged)

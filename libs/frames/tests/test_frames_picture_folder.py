@@ -57,6 +57,18 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path: Path) -> None:
     assert np.array_equal(found[3], frame(0))
 
 
+@pytest.mark.parametrize("ending", ["jpg", "tiff"])
+def test_pictures_that_lie_on_their_side_have_the_size_that_is_seen(tmp_path: Path, ending: str) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    save(tmp_path / "1.png", frame(0))
+    save(tmp_path / f"2.{ending}", np.rot90(frame(0)).copy(), exif=turned)
+
+    found, _ = packed(tmp_path)
+
+    assert [picture.shape for picture in found] == [(48, 64, 3)] * 2
+
+
 def test_the_odd_one_is_named(tmp_path: Path) -> None:
     save(tmp_path / "a1.png", frame(0))
     save(tmp_path / "a2.png", frame(0, 64, 64))

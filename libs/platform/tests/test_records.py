@@ -69,7 +69,7 @@ def test_a_spec_survives_both_forms(full: JobSpec) -> None:
 
 def test_a_spec_of_a_file_survives_both_forms(spec: JobSpec) -> None:
     known = Media(64, 48, Fraction(16), 9)
-    ingest = IngestSpec("jobs/video_1/inputs/0", "clip.mp4", 2**40, "video_0", known, 5)
+    ingest = IngestSpec("jobs/video_1/inputs/0", "clip.mp4", 2**40, "video_0", known, 5, "input", 2**33)
     of_file = dataclasses.replace(spec, denoise=NO_DENOISING, cuts=(), fps=Fraction(0), ingest=ingest)
 
     assert from_json(JobSpec, to_json(of_file)) == of_file

@@ -190,7 +190,18 @@ def test_progress_is_lines_without_a_terminal_and_a_bar_on_one(folder: Path, cap
         (["nothing.mp4", "EXP"], 1, "cannot read nothing.mp4: there is no such file"),
         (["a.mp4", "EXP", "--prompt=x"], 2, "unknown argument --prompt"),
         (["empty.mp4", "EXP", "WEIGHTS"], 1, "empty.mp4 is empty"),
-        (["photo.jpg", "SCALE", "ESRGAN"], 1, "unsupported_media: the file is no video that is read here (MP4, "),
+        (["photo.jpg", "EXP"], 2, "--frame-interpolation-exp is for videos: photo.jpg is a picture"),
+        (["photo.jpg", "--enable-frame-interpolation"], 2, "--enable-frame-interpolation is for videos"),
+        (["photo.jpg", "--no-enable-upscaling"], 2, "nothing to do"),
+        (["photo.jpg", "--fps=8"], 2, "--fps is for folders"),
+        (["photo.jpg", "-o", "a.mp4"], 2, "--output must end in .png or .jpg or .jpeg or .webp, got 'a.mp4'"),
+        (["photo.jpg", "--output-format=mp4"], 2, "--output-format must be png or jpeg or webp for a picture, got mp4"),
+        (["photo.jpg", "-o", "b.webp", "--output-format=png"], 2, "--output-format png contradicts --output b.webp"),
+        (["a.mp4", "EXP", "--output-format=png"], 2, "--output-format must be mp4 for a video, got png"),
+        (["photo.jpg", "SCALE", "ESRGAN", "--output-compression=50"], 2, "output_compression must be 100 or absent"),
+        (["cut.jpg", "SCALE", "ESRGAN"], 1, "damaged_media: the picture is damaged"),
+        (["letter.jpg", "SCALE", "ESRGAN"], 1, "unsupported_media: the file is no picture that is read here (PNG, "),
+        (["animated.webp", "SCALE", "ESRGAN"], 1, "unsupported_media: the file holds 2 pictures"),
         (["letter.mp4", "EXP", "WEIGHTS"], 1, "unsupported_media: the file is no video"),
         (["cut.mp4", "EXP", "WEIGHTS"], 1, "damaged_media: the file breaks off"),
     ],
@@ -211,6 +222,9 @@ def test_an_error_is_one_line_and_leaves_no_file(
     (folder / "shots").mkdir()
     (folder / "empty").mkdir()
     Image.fromarray(frame(0)).save(folder / "photo.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:500])
+    (folder / "letter.jpg").write_bytes(b"a letter")
+    Image.fromarray(frame(0)).save(folder / "animated.webp", save_all=True, append_images=[Image.fromarray(frame(1))])
     Image.fromarray(frame(0)).save(folder / "shots" / "1.png")
     Image.fromarray(frame(0, 64, 64)).save(folder / "shots" / "2.png")
     before = sorted(path.name for path in folder.iterdir())

@@ -72,6 +72,7 @@ INTERPOLATOR = StageCard(
     StageName.INTERPOLATE, exps=(1, 2), flow_scales=(0.5, 1.0), models=("org/rife", "/weights/rife")
 )
 UPSCALER = StageCard(StageName.UPSCALE, scales=(2, 4))
+PICTURES = Queue(StageName.DENOISE, IMAGE_CARD.pool)
 
 
 @dataclass
@@ -131,10 +132,10 @@ class Stack:
         end = JobEnd(EndState.COMPLETED, token, spec.created_ms + 5000, files=tuple(files), usage=Usage(**usage))
         return await self.jobs.create_end(job_id, end)
 
-    async def work(self, end: JobEnd | None = None) -> None:
+    async def work(self, end: JobEnd | None = None, queue: Queue = PICTURES) -> None:
         """Take image tasks and finish their jobs, or end them as ``end`` says."""
         while True:
-            for delivery in await self.bus.fetch(Queue(StageName.DENOISE, IMAGE_CARD.pool), 1, 60):
+            for delivery in await self.bus.fetch(queue, 1, 60):
                 if end is None:
                     await self.complete(delivery.task.job_id, b"PNG")
                 else:

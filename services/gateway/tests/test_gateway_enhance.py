@@ -27,8 +27,9 @@ from vitascope_core.job import (
 )
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_core.task import Queue
-from vitascope_gateway.enhancement import Given, admit_enhancement
+from vitascope_gateway.enhancement import admit_enhancement
 from vitascope_gateway.fields import Fields
+from vitascope_gateway.ingestion import Given
 from vitascope_gateway.ledger import Ledger
 from vitascope_platform.clock import SystemClock
 from vitascope_platform.jobs import JobChange
@@ -303,7 +304,7 @@ async def test_how_large_an_uploaded_file_is_the_gateway_does_not_know(stacks, v
 
 async def test_a_side_that_no_video_can_have_is_refused(stack) -> None:
     def admitted(width: int) -> str:
-        given = Given("a.mp4", 9, video_id="video_1", known=Media(width, 16, Fraction(24), 1), field="video_id")
+        given = Given("a.mp4", 9, "video_id", video_id="video_1", known=Media(width, 16, Fraction(24), 1))
         fields = Fields({"enable_upscaling": True, "upscaling_scale": 4})
         return admit_enhancement(fields, given, stack.board.catalogue, "", SystemClock(), stack.settings).id
 

@@ -65,13 +65,19 @@ class InvalidRequest(Final):
 
     Attributes:
         field: Name of the field as the client wrote it, dotted for nested ones.
+        value: What it says.
+        allowed: What it may say.
     """
 
     code = "invalid_value"
+    value: object = None
+    allowed = ""
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         super().__init__(f"{field} must be {allowed}, got {shown(value)}")
         self.field = field
+        self.value = value
+        self.allowed = allowed
 
 
 class InvalidType(InvalidRequest):
@@ -140,13 +146,13 @@ class InputLost(Final):
 
 
 class UnsupportedMedia(Final):
-    """A file is no video, or one that cannot be read here."""
+    """A file is no video or picture, or one that cannot be read here."""
 
     code = "unsupported_media"
 
 
 class DamagedMedia(Final):
-    """A file is a video, but it breaks off, contradicts itself or holds no picture."""
+    """A file is a video or a picture, but it breaks off, contradicts itself or holds nothing to see."""
 
     code = "damaged_media"
 

@@ -73,12 +73,12 @@ NO_DENOISING = DenoiseSpec(prompt="", width=0, height=0, num_inference_steps=0, 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What is known of a file with moving pictures.
+    """What is known of a file with pictures.
 
     Attributes:
         width: Pixels as shown: upright, and square.
         height: Pixels as shown.
-        fps: Frames a second, constant.
+        fps: Frames a second, constant; 0 of a still picture.
         frames: How many there are; an estimate until the last one was read, 0 without any.
         audio: Object of its sound in the frames store; "" if it has none.
     """
@@ -101,6 +101,8 @@ class IngestSpec:
         video_id: The job whose finished file it is a copy of; "" for one that a client sent.
         known: What was known of it when the job was accepted; None for one that a client sent.
         chunk_frames: Frames of a chunk; 0 for as many as `vitascope_core.geometry.chunk_length` says.
+        field: What the client may change to send another: errors about the file name it.
+        max_pixels: Bound on width * height of a frame, which a later stage has no memory for beyond; 0 for none.
     """
 
     key: str
@@ -109,6 +111,8 @@ class IngestSpec:
     video_id: str = ""
     known: Media | None = None
     chunk_frames: int = 0
+    field: str = "video"
+    max_pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

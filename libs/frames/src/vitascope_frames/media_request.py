@@ -12,6 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from vitascope_core.geometry import LONGEST_SIDE
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_frames.media_file import MediaLimits
 
@@ -44,6 +45,8 @@ class MediaRequest:
         upscale: Factor by which the plan enlarges the frames later, 0 if it does not: chunks are then longer, and
             frames may not be as large.
         chunk_frames: Frames of a chunk; 0 for as many as the plan calls for.
+        picture: Whether it is a still picture: one frame, which may have a fourth channel.
+        longest_side: Pixels that the finished file can have on a side; 0 for any number.
         limits: What the file may ask for.
         memory_bytes: What the process may allocate; 0 for as much as it likes.
     """
@@ -53,6 +56,8 @@ class MediaRequest:
     interpolate: int = 0
     upscale: float = 0
     chunk_frames: int = 0
+    picture: bool = False
+    longest_side: int = LONGEST_SIDE
     limits: MediaLimits = field(default_factory=MediaLimits)
     memory_bytes: int = 0
 

@@ -10,21 +10,16 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
 
-from vitascope_core.errors import DamagedMedia, UnsupportedMedia
+from vitascope_core.errors import DamagedMedia, MediaTooLarge, UnsupportedMedia
 from vitascope_frames.chunk import Frames
 from vitascope_frames.colour import BLACK, flatten
 from vitascope_frames.h264 import ffmpeg_errors
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-"""What is a picture, by its name."""
+from vitascope_frames.media_file import MediaLimits
+from vitascope_frames.picture_file import ENDINGS, picture_size, read_picture
 
 _NUMBER = re.compile(r"(\d+)")
 _THREADS = 2
-_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
-"""Exif's orientations of a picture that is stored on its side."""
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -43,7 +38,12 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def pack_pictures(
-    pictures: Sequence[Path], fps: Fraction, target: Path, packed: Callable[[], object] = lambda: None
+    pictures: Sequence[Path],
+    fps: Fraction,
+    target: Path,
+    packed: Callable[[], object] = lambda: None,
+    *,
+    limits: MediaLimits | None = None,
 ) -> None:
     """Write pictures into a lossless video, one at a time; what is transparent becomes black.
 
@@ -52,10 +52,11 @@ def pack_pictures(
         fps: Pictures a second.
         target: Where the video is made.
         packed: Called for each picture; what it raises ends the packing.
+        limits: What a picture may ask for; None for the usual.
 
     Raises:
-        UnsupportedMedia: They differ in size; the odd one is named.
-        DamagedMedia: One cannot be read; it is named.
+        UnsupportedMedia: They differ in size, or one is of a kind that is not read; the odd one is named.
+        DamagedMedia, MediaTooLarge: One cannot be read; it is named.
         DiskFull, EncodingFailed: The video cannot be written.
     """
     _check_sizes(pictures)
@@ -64,7 +65,7 @@ def pack_pictures(
         stream = container.add_stream("ffv1", rate=fps.limit_denominator(1001))
         stream.pix_fmt = "bgr0"
         stream.codec_context.thread_count = _THREADS
-        for number, frame in enumerate(_frames(pictures)):
+        for number, frame in enumerate(_frames(pictures, limits or MediaLimits())):
             if number == 0:
                 stream.height, stream.width, _ = frame.shape
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0", threads=1)
@@ -84,8 +85,8 @@ def _check_sizes(pictures: Sequence[Path]) -> None:
     """Look at the headers alone: to find the odd one at the end would be late."""
     first: tuple[int, int] | None = None
     for path in pictures:
-        with _read_errors(path), Image.open(path) as image:
-            size = image.size[::-1] if image.getexif().get(_ORIENTATION, 1) in _TURNED else image.size
+        with _named(path):
+            size = picture_size(path)
         first = first or size
         if size != first:
             raise UnsupportedMedia(
@@ -94,20 +95,17 @@ def _check_sizes(pictures: Sequence[Path]) -> None:
             )
 
 
-def _frames(pictures: Sequence[Path]) -> Iterator[Frames]:
+def _frames(pictures: Sequence[Path], limits: MediaLimits) -> Iterator[Frames]:
     for path in pictures:
-        with _read_errors(path), Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            mode = "RGBA" if upright.has_transparency_data else "RGB"
-            frame = np.asarray(upright.convert(mode))
+        with _named(path):
+            frame = read_picture(path, limits)
         yield np.ascontiguousarray(flatten(frame, BLACK))
 
 
 @contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
     """Name the picture that cannot be read."""
     try:
         yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # Pillow's decoders raise more kinds of errors than its documentation names.
-        raise DamagedMedia(f"{path.name} cannot be read: {error}") from error
+    except (UnsupportedMedia, DamagedMedia, MediaTooLarge) as error:
+        raise type(error)(f"{path.name} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""``vitascope enhance``: an existing video, or a folder of pictures, through the transforms in this process."""
+"""``vitascope enhance``: an existing video, picture or folder of pictures, through the transforms in this process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ from typing import Any
 from tqdm import tqdm
 
 from vitascope_cli.errors import OK, CommandFailed, UsageError
+from vitascope_cli.file_formats import ENDINGS, FORMATS, PICTURES, VIDEO
 from vitascope_cli.job_run import copy_result, run_job
 from vitascope_cli.node import Node, NodeSettings, Transforms, running
 from vitascope_cli.postprocessing import load_transforms
 from vitascope_core.errors import InvalidRequest, Stopped
 from vitascope_core.job import JobSpec
-from vitascope_frames.media_file import MAX_FPS
+from vitascope_frames.media_file import MAX_FPS, MediaLimits
+from vitascope_frames.picture_file import is_picture
 from vitascope_frames.picture_folder import pack_pictures, pictures_in
-from vitascope_gateway.enhancement import Given, admit_enhancement
+from vitascope_gateway.enhancement import admit_enhancement
 from vitascope_gateway.fields import Fields
+from vitascope_gateway.ingestion import Given
+from vitascope_gateway.picture_enhancement import admit_picture
+
+INPUT = "input"
+"""What the command line calls the file."""
 
 FIELDS = (
     "enable_frame_interpolation",
@@ -57,42 +64,66 @@ async def enhance(options: argparse.Namespace, settings: NodeSettings) -> int:
         CommandFailed: The input cannot be read, the job failed, or its file cannot be written.
         InvalidWeights, DeviceOutOfMemory: See `load_transforms`.
     """
-    _switch_on(options)
-    target = _target(options)
-    source: Path = options.input
-    pictures = _pictures(options)
+    picture = _is_picture(options.input)
+    _switch_on(options, picture=picture)
+    target = _target(options, picture=picture)
+    shots = _shots(options)
     transforms = await asyncio.to_thread(load_transforms, options)
     with tempfile.TemporaryDirectory(prefix="vitascope-") as name:
         staged = Path(name) / "input"
-        if pictures is None:
-            await asyncio.to_thread(_stage, source, staged)
+        if shots is None:
+            await asyncio.to_thread(_stage, options.input, staged)
         else:
-            await _pack(pictures, Fraction(str(options.fps)), staged)
+            await _pack(shots, Fraction(str(options.fps)), staged, settings.ingest.options.limits)
         async with running(Path(name), Transforms(transforms), settings) as node:
-            spec = _admit(node, options, Given(source.name, staged.stat().st_size))
+            given = Given(options.input.name, staged.stat().st_size, INPUT)
+            spec = _admit(node, options, given, target, picture=picture)
             end = await run_job(node, spec, _phase, file=staged, lines=True)
-            video = next(file for file in end.files if file.variant == "video")
-            print(await copy_result(node, video, target))
+            made = next(file for file in end.files if file.variant == str(spec.kind))
+            print(await copy_result(node, made, target))
     return OK
 
 
-def _switch_on(options: argparse.Namespace) -> None:
+def _is_picture(source: Path) -> bool:
+    """Whether the input is a still picture, rather than a video or a folder."""
+    if not source.exists():
+        raise CommandFailed(f"cannot read {source}: there is no such file or folder")
+    try:
+        return not source.is_dir() and is_picture(source)
+    except OSError as error:
+        raise CommandFailed(f"cannot read {source}: {error.strerror}") from error
+
+
+def _switch_on(options: argparse.Namespace, *, picture: bool) -> None:
     for switch, its_options in SWITCHES.items():
         said = [name for name in its_options if getattr(options, name) is not None]
         if said and getattr(options, switch) is None:
             setattr(options, switch, True)
         elif said and not getattr(options, switch):
-            raise UsageError(f"--{said[0].replace('_', '-')} contradicts --no-{switch.replace('_', '-')}")
+            raise UsageError(f"{_flag(said[0])} contradicts --no-{switch.replace('_', '-')}")
+    if picture:
+        _switch_on_for_picture(options)
     if not any(getattr(options, switch) for switch in SWITCHES):
         raise UsageError("nothing to do: ask for --frame-interpolation-exp or --upscaling-scale")
 
 
-def _target(options: argparse.Namespace) -> Path:
+def _switch_on_for_picture(options: argparse.Namespace) -> None:
+    switch = "enable_frame_interpolation"
+    if getattr(options, switch):
+        stray = next((name for name in SWITCHES[switch] if getattr(options, name) is not None), switch)
+        raise UsageError(f"{_flag(stray)} is for videos: {options.input} is a picture, which has a single frame")
+    if options.enable_upscaling is None:
+        options.enable_upscaling = True  # there is nothing else to be done with it
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _target(options: argparse.Namespace, *, picture: bool) -> Path:
     """Return where the file goes; before the work, since to find out afterwards would be a pity."""
-    name = f"{options.input.resolve().stem}-enhanced.mp4"
-    target: Path = options.output or Path(name)
-    if target.suffix.lower() != ".mp4":
-        raise UsageError(f"--output must end in .mp4, got {str(target)!r}")
+    target: Path = options.output or Path(f"{options.input.resolve().stem}-enhanced{_ending(options, picture=picture)}")
+    _check_format(options, target, picture=picture)
     if target.exists():
         if not target.is_file():
             raise UsageError(f"{target} is no file")
@@ -109,12 +140,26 @@ def _target(options: argparse.Namespace) -> Path:
     return target
 
 
-def _pictures(options: argparse.Namespace) -> list[Path] | None:
+def _ending(options: argparse.Namespace, *, picture: bool) -> str:
+    return ENDINGS[options.output_format or ("png" if picture else "mp4")]
+
+
+def _check_format(options: argparse.Namespace, target: Path, *, picture: bool) -> None:
+    """Refuse a name and a format that contradict each other, or what the input is."""
+    fitting, ending = PICTURES if picture else VIDEO, target.suffix.lower()
+    if options.output_format not in (None, *fitting.values()):
+        allowed = " or ".join(dict.fromkeys(fitting.values()))
+        what = "a picture" if picture else "a video"
+        raise UsageError(f"--output-format must be {allowed} for {what}, got {options.output_format}")
+    if ending not in fitting:
+        raise UsageError(f"--output must end in {' or '.join(fitting)}, got {str(target)!r}")
+    if options.output_format not in (None, fitting[ending]):
+        raise UsageError(f"--output-format {options.output_format} contradicts --output {target}")
+
+
+def _shots(options: argparse.Namespace) -> list[Path] | None:
     """Return the pictures of a folder, None for a file."""
-    source: Path = options.input
-    if not source.exists():
-        raise CommandFailed(f"cannot read {source}: there is no such file or folder")
-    if not source.is_dir():
+    if not options.input.is_dir():
         if options.fps is not None:
             raise UsageError("--fps is for folders of pictures: a video has a frame rate of its own")
         return None
@@ -125,7 +170,7 @@ def _pictures(options: argparse.Namespace) -> list[Path] | None:
     return pictures_in(options.input)
 
 
-async def _pack(pictures: list[Path], fps: Fraction, staged: Path) -> None:
+async def _pack(pictures: list[Path], fps: Fraction, staged: Path, limits: MediaLimits) -> None:
     """Pack the pictures in a thread, which ends with this call, showing on a terminal how far it is."""
     over = threading.Event()
     with tqdm(total=len(pictures), disable=not sys.stderr.isatty(), desc="packing", leave=False) as bar:
@@ -136,7 +181,7 @@ async def _pack(pictures: list[Path], fps: Fraction, staged: Path) -> None:
             bar.update()
 
         try:
-            await asyncio.to_thread(pack_pictures, pictures, fps, staged, packed)
+            await asyncio.to_thread(pack_pictures, pictures, fps, staged, packed, limits=limits)
         finally:
             over.set()
 
@@ -152,11 +197,13 @@ def _stage(source: Path, staged: Path) -> None:
         raise CommandFailed(f"cannot read {source}: {error.strerror}") from error
 
 
-def _admit(node: Node, options: argparse.Namespace, given: Given) -> JobSpec:
+def _admit(node: Node, options: argparse.Namespace, given: Given, target: Path, *, picture: bool) -> JobSpec:
     values: dict[str, Any] = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
+    values["output_format"] = FORMATS[target.suffix.lower()]
+    admit = admit_picture if picture else admit_enhancement
     try:
         catalogue, clock = node.board.catalogue, node.platform.clock
-        return admit_enhancement(Fields(values), given, catalogue, "", clock, node.settings.gateway)
+        return admit(Fields(values), given, catalogue, "", clock, node.settings.gateway)
     except InvalidRequest as error:
         if not given.size:
             raise CommandFailed(f"{options.input} is empty") from error

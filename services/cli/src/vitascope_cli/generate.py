@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitascope_cli.errors import OK, CommandFailed, UsageError
+from vitascope_cli.file_formats import ENDINGS, FORMATS
 from vitascope_cli.job_run import copy_result, run_job
 from vitascope_cli.model import loaded
 from vitascope_cli.node import Node, NodeSettings, running
@@ -46,9 +47,6 @@ FIELDS = (
     "upscaling_model_path",
 )
 """Options that are request fields of the same name."""
-
-FORMATS = {".mp4": "mp4", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
-ENDINGS = {"mp4": ".mp4", "png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
 
 async def generate(options: argparse.Namespace, settings: NodeSettings) -> int:

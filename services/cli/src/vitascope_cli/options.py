@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from vitascope_cli.errors import UsageError
+from vitascope_cli.file_formats import ENDINGS
 from vitascope_core.quality import QUALITIES
 from vitascope_denoiser.settings import DEMO_MODEL, Device, Precision, Resume
 from vitascope_interpolator.settings import DEFAULT_MODEL as DEFAULT_RIFE
@@ -68,7 +69,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     generate = commands.add_parser("generate", help="make one image or video and exit", description=_generate.__doc__)
     serve = commands.add_parser("serve", help="serve the OpenAI API over HTTP", description=_serve.__doc__)
-    enhance = commands.add_parser("enhance", help="process an existing video and exit", description=_enhance.__doc__)
+    enhance = commands.add_parser("enhance", help="process an existing file and exit", description=_enhance.__doc__)
     doctor = commands.add_parser("doctor", help="look at a cluster and say what is wrong", description=_doctor.__doc__)
     for command in (generate, serve):
         _common(command)
@@ -135,7 +136,7 @@ def _frame_interpolation(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     between.add_argument(
         "--frame-interpolation-model-path",
         metavar="WEIGHTS",
-        help=f"file, folder with flownet.pkl, or Hugging Face id; without it {DEFAULT_RIFE}",
+        help=f"file, folder with flownet.pkl, or Hugging Face id; without it {DEFAULT_RIFE}, or those of the demo",
     )
     return between
 
@@ -154,7 +155,7 @@ def _upscaling(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     larger.add_argument(
         "--upscaling-model-path",
         metavar="WEIGHTS",
-        help=f"file, folder with RealESRGAN_x4.pth, or Hugging Face id; without it {DEFAULT_ESRGAN}",
+        help=f"file, folder with RealESRGAN_x4.pth, or Hugging Face id; without it {DEFAULT_ESRGAN}, or those of the demo",
     )
     return larger
 
@@ -193,22 +194,27 @@ def _generate(parser: argparse.ArgumentParser) -> None:
 
 
 def _enhance(parser: argparse.ArgumentParser) -> None:
-    """Process an existing video, or a folder of pictures, print the path of the file, and exit."""
+    """Process an existing video, picture or folder of pictures, print the path of the file, and exit."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON or YAML file with flags as keys")
-    parser.add_argument("input", type=Path, metavar="INPUT", help="video, or folder of pictures in the order of names")
+    parser.add_argument("input", type=Path, metavar="INPUT", help="video, picture, or folder of pictures")
     parser.add_argument("--fps", type=float, help="pictures a second of a folder")
     parser.add_argument("--device", choices=tuple(Device), default=Device.AUTO.value, help="where the models run")
     _frame_interpolation_of_one(parser)
     _upscaling_of_one(parser)
     file = parser.add_argument_group("the file")
     file.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="an MP4; without it <name of the input>-enhanced.mp4 here"
+        "-o", "--output", type=Path, metavar="FILE", help="without it <name of the input>-enhanced in this folder"
+    )
+    file.add_argument(
+        "--output-format",
+        choices=tuple(ENDINGS),
+        help="where --output does not say it; by default mp4 of a video, png of a picture",
     )
     file.add_argument(
         "--overwrite", action=argparse.BooleanOptionalAction, default=False, help="replace a file that is there"
     )
     file.add_argument("--output-quality", choices=QUALITIES, help="quality by name")
-    file.add_argument("--output-compression", type=int, metavar="10-100", help="quality by number; wins over the name")
+    file.add_argument("--output-compression", type=int, metavar="0-100", help="by number, videos from 10; wins")
 
 
 def _serve(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vitascope_core.card import Mode, ModelCard
 from vitascope_core.errors import InvalidRequest, MissingField, UnsupportedField
-from vitascope_core.geometry import cut_frames, cuts_of
+from vitascope_core.geometry import LONGEST_SIDES, cut_frames, cuts_of
 from vitascope_core.job import DenoiseSpec, JobKind, JobSpec, OutputSpec, new_job_id
 from vitascope_core.plan import Plan
 from vitascope_core.ports import Clock
@@ -29,11 +29,10 @@ QUALITY_HINTS = ("auto", "low", "medium", "high", "xhigh", "max", "standard", "h
 
 IMAGE_FORMATS = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
 
-LONGEST_SIDE = {"mp4": 16384, "webp": 16383, "jpeg": 65535}
-"""Pixels that a file of the format can have on a side; PNG holds more than any plan makes."""
 
+class Stamp(NamedTuple):
+    """A new job's id, when it was accepted and when it must be finished, wall-clock milliseconds."""
 
-class _Stamp(NamedTuple):
     id: str
     created_ms: int
     deadline_ms: int
@@ -52,16 +51,16 @@ def admit_video(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
     VIDEO_FIELDS.check(fields)
     card = _pool(fields, catalogue, Mode.TEXT_TO_VIDEO, "t2v")
     fields.choice("quality", QUALITY_HINTS)
-    output_format = fields.choice("output_format", ("mp4",)) or "mp4"
+    file = video_output(fields)
     fps = frame_rate(fields, card)
     n = output_count(fields, card, card.max_outputs)
     denoise = denoise_spec(fields, card, frame_count(fields, card, fps), n)
     denoise = replace(denoise, previews=video_previews(fields, card))
     plan = plan_of(fields, catalogue)
     check_frame(plan, catalogue, denoise.width, denoise.height)
-    output = _output(fields, JobKind.VIDEO, output_format, denoise, plan)
+    _check_sides(file, denoise, plan)
     cuts = _cuts(fields, denoise, fps, plan)
-    stamp = _stamp(JobKind.VIDEO, clock, settings)
+    stamp = stamp_of(JobKind.VIDEO, clock, settings)
     return JobSpec(
         id=stamp.id,
         kind=JobKind.VIDEO,
@@ -71,7 +70,7 @@ def admit_video(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
         deadline_ms=stamp.deadline_ms,
         denoise=denoise,
         cuts=cuts,
-        output=output,
+        output=file,
         fps=fps,
         plan=plan,
         owner=owner,
@@ -95,15 +94,15 @@ def admit_image(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
     previews = partial_images(fields, card)
     if fields.integer("num_frames") not in (None, 1):
         raise InvalidRequest("num_frames", fields.integer("num_frames"), "1 for an image")
-    output_format = IMAGE_FORMATS[fields.choice("output_format", tuple(IMAGE_FORMATS)) or "png"]
+    file = image_output(fields)
     n = output_count(fields, card, MAX_OUTPUTS)
     if n > 1 and fields.flag("stream"):
         raise InvalidRequest("n", n, "1 when events are streamed: they do not say which image they are of")
     denoise = replace(denoise_spec(fields, card, 1, n), previews=previews)
     plan = plan_of(fields, catalogue)
     check_frame(plan, catalogue, denoise.width, denoise.height)
-    output = _output(fields, JobKind.IMAGE, output_format, denoise, plan)
-    stamp = _stamp(JobKind.IMAGE, clock, settings)
+    _check_sides(file, denoise, plan)
+    stamp = stamp_of(JobKind.IMAGE, clock, settings)
     return JobSpec(
         id=stamp.id,
         kind=JobKind.IMAGE,
@@ -113,7 +112,7 @@ def admit_image(fields: Fields, catalogue: Catalogue, owner: str, clock: Clock, 
         deadline_ms=stamp.deadline_ms,
         denoise=denoise,
         cuts=(1,),
-        output=output,
+        output=file,
         plan=plan,
         owner=owner,
         result_ttl_s=settings.result_ttl_s,
@@ -130,16 +129,40 @@ def _pool(fields: Fields, catalogue: Catalogue, mode: Mode, task: str) -> ModelC
     return catalogue.choose(fields.text("model") or None, mode)
 
 
-def _output(fields: Fields, kind: JobKind, output_format: str, denoise: DenoiseSpec, plan: Plan) -> OutputSpec:
-    asked = fields.integer("output_compression")
-    compression = compression_of(kind, fields.text("output_quality") or None, asked)
-    if output_format == "png" and asked is not None and asked < 100:
+def video_output(fields: Fields) -> OutputSpec:
+    """Return how the videos that a request asks for are encoded.
+
+    Raises:
+        InvalidRequest: A field says what no video can be.
+    """
+    file_format = fields.choice("output_format", ("mp4",)) or "mp4"
+    return OutputSpec(file_format, _compression(fields, JobKind.VIDEO))
+
+
+def image_output(fields: Fields) -> OutputSpec:
+    """Return how the pictures that a request asks for are encoded.
+
+    Raises:
+        InvalidRequest: A field says what no picture can be.
+    """
+    file_format = IMAGE_FORMATS[fields.choice("output_format", tuple(IMAGE_FORMATS)) or "png"]
+    output, asked = OutputSpec(file_format, _compression(fields, JobKind.IMAGE)), fields.integer("output_compression")
+    if file_format == "png" and asked is not None and asked < 100:
         raise InvalidRequest("output_compression", asked, "100 or absent for PNG, which loses nothing")
+    return output
+
+
+def _compression(fields: Fields, kind: JobKind) -> int:
+    quality = fields.text("output_quality") or None
+    return compression_of(kind, quality, fields.integer("output_compression"))
+
+
+def _check_sides(output: OutputSpec, denoise: DenoiseSpec, plan: Plan) -> None:
     side = plan.enlarged(max(denoise.width, denoise.height))
-    if side > LONGEST_SIDE.get(output_format, side):
-        allowed = f"at most {LONGEST_SIDE[output_format]} on a side of the finished {output_format}"
+    most = LONGEST_SIDES.get(output.format, side)
+    if side > most:
+        allowed = f"at most {most} on a side of the finished {output.format}"
         raise InvalidRequest("size" if plan.upscale is None else "upscaling_scale", side, allowed)
-    return OutputSpec(output_format, compression)
 
 
 def _cuts(fields: Fields, denoise: DenoiseSpec, fps: Fraction, plan: Plan) -> tuple[int, ...]:
@@ -151,7 +174,8 @@ def _cuts(fields: Fields, denoise: DenoiseSpec, fps: Fraction, plan: Plan) -> tu
     return cuts_of(denoise.num_frames, chunk_frames)
 
 
-def _stamp(kind: JobKind, clock: Clock, settings: GatewaySettings) -> _Stamp:
+def stamp_of(kind: JobKind, clock: Clock, settings: GatewaySettings) -> Stamp:
+    """Return what a job gets when it is accepted."""
     now_ns = clock.now_ns()
     created_ms = now_ns // 1_000_000
-    return _Stamp(new_job_id(kind, now_ns), created_ms, created_ms + settings.deadline_s * 1000)
+    return Stamp(new_job_id(kind, now_ns), created_ms, created_ms + settings.deadline_s * 1000)

@@ -1,30 +1,18 @@
-"""From a request about an existing video to a job's spec. Nothing is decoded here: the file shows what it is later."""
+"""From a request about an existing video to a job's spec."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import NamedTuple
 
 from vitascope_core.errors import InvalidRequest, InvalidType, MissingField, UnsupportedField
 from vitascope_core.geometry import LONGEST_SIDE
-from vitascope_core.job import (
-    NO_DENOISING,
-    FileRecord,
-    IngestSpec,
-    JobEnd,
-    JobKind,
-    JobSpec,
-    Media,
-    OutputSpec,
-    new_job_id,
-)
-from vitascope_core.keys import input_key
+from vitascope_core.job import FileRecord, JobEnd, JobKind, JobSpec
 from vitascope_core.plan import Plan, StageName
 from vitascope_core.ports import Clock
-from vitascope_core.quality import compression_of
-from vitascope_gateway.admission import QUALITY_HINTS
+from vitascope_gateway.admission import QUALITY_HINTS, video_output
 from vitascope_gateway.catalogue import Catalogue
 from vitascope_gateway.fields import Fields, Upload
+from vitascope_gateway.ingestion import Given, ingest_job
 from vitascope_gateway.postprocessing import check_frame, plan_of
 from vitascope_gateway.settings import GatewaySettings
 from vitascope_gateway.vocabulary import ENHANCE_FIELDS
@@ -33,26 +21,6 @@ VIDEO = "video"
 VIDEO_ID = "video_id"
 
 MAX_CHUNK_FRAMES = 10_000
-
-
-class Given(NamedTuple):
-    """The file that a job reads, before it is stored.
-
-    Attributes:
-        name: As the client called it.
-        size: Bytes.
-        model: The model that made it; "" for a file from outside.
-        video_id: The job that made it; "" for a file from outside.
-        known: What is known of it.
-        field: What the client may change to send another.
-    """
-
-    name: str
-    size: int
-    model: str = ""
-    video_id: str = ""
-    known: Media | None = None
-    field: str = VIDEO
 
 
 class Named(NamedTuple):
@@ -122,47 +90,16 @@ def admit_enhancement(
     """
     ENHANCE_FIELDS.check(fields)
     fields.choice("quality", QUALITY_HINTS)
-    fields.choice("output_format", ("mp4",))
+    output = video_output(fields)
     wanted = plan_of(fields, catalogue)
     if not wanted.transforms:
         raise UnsupportedField(
             "enable_frame_interpolation", "without it, or enable_upscaling, there is nothing to be done"
         )
     plan = Plan(StageName.INGEST, wanted.interpolate, wanted.upscale)
-    if not given.size:
-        raise InvalidRequest(VIDEO, given.name, "a file that is not empty")
     _check_known(given, plan, catalogue)
-    now_ns = clock.now_ns()
-    created_ms = now_ns // 1_000_000
-    job_id = new_job_id(JobKind.VIDEO, now_ns)
-    return JobSpec(
-        id=job_id,
-        kind=JobKind.VIDEO,
-        pool="",
-        model=given.model,
-        created_ms=created_ms,
-        deadline_ms=created_ms + settings.deadline_s * 1000,
-        denoise=NO_DENOISING,
-        cuts=(),
-        output=OutputSpec("mp4", _compression(fields)),
-        fps=Fraction(0),
-        plan=plan,
-        owner=owner,
-        result_ttl_s=settings.result_ttl_s,
-        ingest=IngestSpec(
-            key=input_key(job_id, 0),
-            name=given.name,
-            size=given.size,
-            video_id=given.video_id,
-            known=given.known,
-            chunk_frames=_chunk_frames(fields),
-        ),
-    )
-
-
-def _compression(fields: Fields) -> int:
-    quality = fields.text("output_quality") or None
-    return compression_of(JobKind.VIDEO, quality, fields.integer("output_compression"))
+    chunk_frames = _chunk_frames(fields)
+    return ingest_job(JobKind.VIDEO, given, plan, output, catalogue, owner, clock, settings, chunk_frames=chunk_frames)
 
 
 def _chunk_frames(fields: Fields) -> int:

@@ -32,12 +32,14 @@ class NotFound(VitascopeError):
     """There is no such job or file, or not yet."""
 
     code = "not_found"
+    status = 404
 
 
 class BodyTooLarge(VitascopeError):
     """A body is over the limit."""
 
     code = "body_too_large"
+    status = 413
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request body is larger than {limit} bytes")
@@ -68,6 +70,15 @@ class GenerationFailed(VitascopeError):
     def __init__(self, job_code: str, message: str) -> None:
         super().__init__(message)
         self.job_code = job_code
+
+
+class InputRefused(VitascopeError):
+    """A job whose client waits for it cannot use what the client sent."""
+
+    def __init__(self, job_code: str, message: str, field: str) -> None:
+        super().__init__(message)
+        self.job_code = job_code
+        self.field = field
 
 
 class WaitTooLong(VitascopeError):
@@ -133,18 +144,18 @@ def answer_to(error: VitascopeError, retry_after_s: int) -> ErrorAnswer:
             return ErrorAnswer(404, text, param="model", code=error.code)
         case BadBody():
             return ErrorAnswer(400, text)
-        case NotFound():
-            return ErrorAnswer(404, text)
+        case NotFound() | BodyTooLarge():
+            return ErrorAnswer(error.status, text)
         case ObjectMissing():
             return ErrorAnswer(404, "The file is no longer available")
-        case BodyTooLarge():
-            return ErrorAnswer(413, text)
         case QueueFull():
             return ErrorAnswer(429, text, RATE_ERROR, code=error.code, headers={"retry-after": str(retry_after_s)})
         case RangeNotSatisfiable():
             return ErrorAnswer(416, text, headers={"content-range": f"bytes */{error.size}"})
         case GenerationFailed():
             return ErrorAnswer(500, text, SERVER_ERROR, code=error.job_code, headers=NO_RETRY)
+        case InputRefused():
+            return ErrorAnswer(400, text, param=error.field, code=error.job_code)
         case WaitTooLong() | ResultUnavailable():
             # Asking again would make it again.
             return ErrorAnswer(error.status, text, SERVER_ERROR, code=error.code, headers=NO_RETRY)

@@ -1,4 +1,4 @@
-"""``/v1/images``: make images while the client waits, and download them."""
+"""``/v1/images``: make images, or enlarge one, while the client waits, and download them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from vitascope_core.job import EndState, FileRecord, JobEnd, JobKind, JobSpec
 from vitascope_gateway.admission import admit_image
 from vitascope_gateway.content import chosen_file, file_response
 from vitascope_gateway.desk import Desk
+from vitascope_gateway.enhance_request import received_picture
 from vitascope_gateway.errors import GenerationFailed, ResultUnavailable
 from vitascope_gateway.event_stream import Event, EventStream
+from vitascope_gateway.fields import Fields
+from vitascope_gateway.picture_enhancement import admit_picture, refusal
 from vitascope_gateway.previews import preview
 from vitascope_gateway.usage import image_usage_object
 from vitascope_gateway.waiting import Shown, ended, events
@@ -39,6 +42,7 @@ class ImageRoutes:
         """Return the routes."""
         router = APIRouter(prefix="/v1/images", tags=["images"])
         router.add_api_route("/generations", self.generate, methods=["POST"])
+        router.add_api_route("/enhance", self.enhance, methods=["POST"])
         router.add_api_route("/{image_id}/content", self.content, methods=["GET"])
         router.add_api_route("/{image_id}/content", self.content, methods=["HEAD"], include_in_schema=False)
         return router
@@ -49,12 +53,25 @@ class ImageRoutes:
         fields = await desk.fields(request)
         spec = admit_image(fields, desk.catalogue, desk.owner(request), desk.clock, desk.settings)
         await desk.submission.submit(spec)
-        quality = _QUALITY.get(fields.text("quality") or "", "high")
+        quality = _quality(fields)
         if fields.flag("stream"):
             base_url = desk.base_url(request)
             return EventStream(self._events(request, spec, base_url, quality), desk.settings.retry_after_s)
         end = _completed(await ended(desk, request, spec))
         return await self._answer(spec, end, desk.base_url(request), fields.text("response_format"), quality)
+
+    async def enhance(self, request: Request) -> Response:
+        """Enlarge a picture, sent as a file, and answer when that is done."""
+        desk = self._desk
+        async with received_picture(desk, request) as (fields, given, path):
+            spec = admit_picture(fields, given, desk.catalogue, desk.owner(request), desk.clock, desk.settings)
+            await desk.submission.submit(spec, path)
+        end = await ended(desk, request, spec)
+        refused = refusal(end)
+        if refused is not None:
+            raise refused
+        base_url, response_format = desk.base_url(request), fields.text("response_format")
+        return await self._answer(spec, _completed(end), base_url, response_format, _quality(fields))
 
     async def content(self, request: Request, image_id: str, variant: str | None = None) -> Response:
         """Download one image of a request, whole or in part."""
@@ -107,11 +124,12 @@ class ImageRoutes:
         body = {
             "id": spec.id,
             "created": spec.created_ms // 1000,
-            "background": "opaque",
+            # A picture that was sent keeps its own.
+            "background": "opaque" if spec.ingest is None else None,
             "output_format": spec.output.format,
             "quality": quality,
             "size": f"{files[0].width}x{files[0].height}" if files else None,
-            "seed": spec.denoise.seeds[0] if spec.outputs == 1 else list(spec.denoise.seeds),
+            "seed": _seed(spec),
             "usage": image_usage_object(end.usage),
         }
         # In a thread: base64 and JSON of large images take long enough to be felt by every other request.
@@ -151,6 +169,16 @@ def _about(spec: JobSpec, quality: str, width: int, height: int) -> dict[str, An
         "background": "opaque",
         "output_format": spec.output.format,
     }
+
+
+def _quality(fields: Fields) -> str:
+    return _QUALITY.get(fields.text("quality") or "", "high")
+
+
+def _seed(spec: JobSpec) -> int | list[int] | None:
+    if spec.ingest is not None:
+        return None
+    return spec.denoise.seeds[0] if spec.outputs == 1 else list(spec.denoise.seeds)
 
 
 def _completed(end: JobEnd) -> JobEnd:

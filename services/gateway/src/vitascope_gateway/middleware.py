@@ -15,7 +15,7 @@ from vitascope_platform.telemetry import request_span
 
 log = logging.getLogger(__name__)
 
-_UPLOADS = frozenset({"/v1/videos/enhance"})
+_UPLOADS = frozenset({"/v1/videos/enhance", "/v1/images/enhance"})
 """Where files go to disk."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitascope_core.card import StageCard
 from vitascope_core.errors import InvalidRequest, UnsupportedField
+from vitascope_core.geometry import check_frame_size
 from vitascope_core.plan import InterpolateOptions, Plan, StageName, UpscaleOptions
 from vitascope_gateway.catalogue import Catalogue
 from vitascope_gateway.fields import Fields
@@ -40,12 +41,12 @@ def _interpolation(fields: Fields, catalogue: Catalogue) -> InterpolateOptions |
     return chosen
 
 
-def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
+def _upscaling(fields: Fields, catalogue: Catalogue, *, implied: bool = False) -> UpscaleOptions | None:
     # The card says whether it has to be a whole number.
     scale = fields.number("upscaling_scale")
     path = fields.text("upscaling_model_path")
     options = ("upscaling_scale", "upscaling_model_path")
-    card = _wanted(fields, catalogue, "enable_upscaling", options, StageName.UPSCALE, "upscaler")
+    card = _wanted(fields, catalogue, "enable_upscaling", options, StageName.UPSCALE, "upscaler", implied=implied)
     if card is None:
         return None
     if scale is None:
@@ -55,10 +56,20 @@ def _upscaling(fields: Fields, catalogue: Catalogue) -> UpscaleOptions | None:
     return UpscaleOptions(scale, _model("upscaling_model_path", path, card, "upscaler"))
 
 
+def upscaling_of(fields: Fields, catalogue: Catalogue) -> UpscaleOptions:
+    """Return how a picture is enlarged, where a request can ask for nothing else.
+
+    Raises:
+        InvalidRequest: An option is wrong, the switch is off, or no upscaler is installed.
+    """
+    chosen = _upscaling(fields, catalogue, implied=True)
+    if chosen is None:
+        raise UnsupportedField("enable_upscaling", "without it there is nothing to be done")
+    return chosen
+
+
 def check_frame(plan: Plan, catalogue: Catalogue, width: int, height: int, field: str = "size") -> None:
     """Refuse frames that the upscaler has no memory for.
-
-    What it can do with weights that a request names, it only knows itself.
 
     Args:
         plan: What becomes of the frames.
@@ -70,21 +81,38 @@ def check_frame(plan: Plan, catalogue: Catalogue, width: int, height: int, field
     Raises:
         InvalidRequest: Frames are too large.
     """
+    if plan.upscale is not None:
+        check_frame_size(field, width, height, most_pixels(plan.upscale, catalogue), plan.upscale.scale)
+
+
+def most_pixels(upscale: UpscaleOptions, catalogue: Catalogue) -> int:
+    """Return the bound on width * height of a frame that the upscaler has memory for; 0 where none is known.
+
+    What it can do with weights that a request names, it only knows itself.
+    """
     card = catalogue.transform(StageName.UPSCALE)
-    if plan.upscale is None or card is None or plan.upscale.model_path not in ("", *card.models[:1]):
-        return
-    limits = dict(zip(card.scales, card.max_pixels, strict=False))
-    most = limits.get(plan.upscale.scale, width * height)
-    if width * height > most:
-        allowed = f"at most {most} pixels in all, which the upscaler has memory for at upscaling_scale"
-        raise InvalidRequest(field, f"{width}x{height}", f"{allowed} {plan.upscale.scale:g}")
+    if card is None or upscale.model_path not in ("", *card.models[:1]):
+        return 0
+    return dict(zip(card.scales, card.max_pixels, strict=False)).get(upscale.scale, 0)
 
 
 def _wanted(
-    fields: Fields, catalogue: Catalogue, switch: str, options: tuple[str, ...], stage: StageName, worker: str
+    fields: Fields,
+    catalogue: Catalogue,
+    switch: str,
+    options: tuple[str, ...],
+    stage: StageName,
+    worker: str,
+    *,
+    implied: bool = False,
 ) -> StageCard | None:
-    """Return the card of a transform that the request switches on, or None if it does not."""
+    """Return the card of a transform that the request switches on, or None if it does not.
+
+    ``implied`` is whether it does so without saying it.
+    """
     on = fields.flag(switch)
+    if on is None and implied:
+        on = True
     if on is None:
         stray = next((name for name in options if fields.has(name)), None)
         if stray is not None:

@@ -28,7 +28,7 @@ async def read_form_with_file(request: Request, field: str, path: Path) -> Field
 
     Args:
         request: Its body must not have been read; its size is bounded by `vitascope_gateway.middleware.BodyLimit`.
-        field: The field that takes a file.
+        field: The field that takes a file; ``field[]`` and ``field[0]`` as well, as some clients name it.
         path: Where the file goes.
 
     Raises:
@@ -129,12 +129,15 @@ class _Form:
         if b"filename" not in options:
             self._text = bytearray()
             return
-        self._keeps = self._current == self._field and not any(name == self._field for name, _ in self.parts)
+        self._keeps = self._is_field(self._current) and not any(self._is_field(name) for name, _ in self.parts)
         # Names are for people: whatever folders are in it lead nowhere here.
         filename = _decoded(options[b"filename"]).replace("\\", "/").rpartition("/")[2][:200]
         self.parts.append((self._current, Upload(filename, self._path if self._keeps else None)))
         if self._keeps:
             self.pending.append(b"")  # so that an empty file is there as well
+
+    def _is_field(self, name: str) -> bool:
+        return name.partition("[")[0] == self._field
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._text is not None:

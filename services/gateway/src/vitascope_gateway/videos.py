@@ -14,7 +14,7 @@ from vitascope_core.job import DenoiseSpec, JobKind
 from vitascope_gateway.admission import admit_video
 from vitascope_gateway.content import chosen_file, file_response
 from vitascope_gateway.desk import Desk, is_completed
-from vitascope_gateway.enhance_request import received
+from vitascope_gateway.enhance_request import received_video
 from vitascope_gateway.enhancement import admit_enhancement
 from vitascope_gateway.errors import NotFound
 from vitascope_gateway.finished_look import finished_look
@@ -95,7 +95,7 @@ class VideoRoutes:
     async def enhance(self, request: Request) -> Response:
         """Accept an existing video, sent as a file or named by its id, to be processed further."""
         desk = self._desk
-        async with received(desk, request) as (fields, given, path):
+        async with received_video(desk, request) as (fields, given, path):
             spec = admit_enhancement(fields, given, desk.catalogue, desk.owner(request), desk.clock, desk.settings)
             await desk.submission.submit(spec, path)
         return self._answer(JobView(spec))

@@ -181,6 +181,22 @@ IMAGE_FIELDS = Vocabulary(
     },
 )
 
+_NO_URLS = "the file is sent in the form; URLs are not fetched"
+ENHANCE_IMAGE_FIELDS = Vocabulary(
+    honoured=frozenset({*_ENCODING, *_UPSCALING, "image", "response_format"}),
+    ignored=_IGNORED,
+    off={**_OFF, "enable_frame_interpolation": _NO_FRAMES, "stream": "the picture is answered when it is finished"},
+    unsupported={
+        **_UNSUPPORTED,
+        **dict.fromkeys((name for name in _INPUTS if name != "image"), _NO_URLS),
+        **dict.fromkeys(_SAMPLING, "the picture is there already; it is enlarged, not generated"),
+        **dict.fromkeys(_INTERPOLATION - {"enable_frame_interpolation"}, _NO_FRAMES),
+        **dict.fromkeys(("seconds", "fps", "num_frames", "chunk_frames"), "an image has no duration"),
+        **dict.fromkeys(("previews", "partial_images"), "nothing is denoised, so there is nothing to preview"),
+        "background": "a picture keeps the transparency that it has",
+    },
+)
+
 _NOT_GENERATED = "the video is there already; it is processed, not generated"
 _GENERATING = _SAMPLING | {"seconds", "num_frames", "previews"}
 _OTHER_INPUTS = tuple(name for name in _INPUTS if name != "video")

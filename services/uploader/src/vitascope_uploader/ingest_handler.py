@@ -10,8 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vitascope_core.errors import InputLost
+from vitascope_core.geometry import LONGEST_SIDES, check_frame_size
 from vitascope_core.handling import Work
-from vitascope_core.job import ChunkRecord
+from vitascope_core.job import ChunkRecord, JobKind
 from vitascope_core.keys import audio_key
 from vitascope_core.ports import ObjectStore
 from vitascope_frames.chunk_object import fetch_file, record_of
@@ -54,6 +55,7 @@ class IngestHandler:
         Raises:
             Stopped: The control said so.
             UnsupportedMedia, DamagedMedia, MediaTooLarge: The file cannot be used.
+            InvalidRequest: A later stage has no memory for frames as large.
             InputLost: The file is gone.
             EngineCrashed: The process that read it was killed.
             StoreUnavailable, DiskFull: As they say.
@@ -84,12 +86,16 @@ class IngestHandler:
             interpolate=plan.interpolate.exp if plan.interpolate else 0,
             upscale=plan.upscale.scale if plan.upscale else 0,
             chunk_frames=ingest.chunk_frames,
+            picture=work.spec.kind is JobKind.IMAGE,
+            longest_side=LONGEST_SIDES.get(work.spec.output.format, 0),
             limits=self._options.limits,
             memory_bytes=self._options.memory_bytes,
         )
 
     async def _opened(self, work: Work, opened: Opened, sound: Path) -> None:
-        media = opened.media
+        media, ingest, upscale = opened.media, work.spec.ingest, work.spec.plan.upscale
+        if ingest is not None and upscale is not None:
+            check_frame_size(ingest.field, media.width, media.height, ingest.max_pixels, upscale.scale)
         if opened.sound:
             media = replace(media, audio=audio_key(work.spec.id, work.attempt, 0))
             await self._frames.put_file(media.audio, sound)

@@ -73,20 +73,24 @@ class Media(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[str] = ..., frames: _Optional[int] = ..., audio: _Optional[str] = ...) -> None: ...
 
 class IngestSpec(_message.Message):
-    __slots__ = ("key", "name", "size", "video_id", "known", "chunk_frames")
+    __slots__ = ("key", "name", "size", "video_id", "known", "chunk_frames", "field", "max_pixels")
     KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     VIDEO_ID_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    MAX_PIXELS_FIELD_NUMBER: _ClassVar[int]
     key: str
     name: str
     size: int
     video_id: str
     known: Media
     chunk_frames: int
-    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., video_id: _Optional[str] = ..., known: _Optional[_Union[Media, _Mapping]] = ..., chunk_frames: _Optional[int] = ...) -> None: ...
+    field: str
+    max_pixels: int
+    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., size: _Optional[int] = ..., video_id: _Optional[str] = ..., known: _Optional[_Union[Media, _Mapping]] = ..., chunk_frames: _Optional[int] = ..., field: _Optional[str] = ..., max_pixels: _Optional[int] = ...) -> None: ...
 
 class OutputSpec(_message.Message):
     __slots__ = ("format", "compression")
