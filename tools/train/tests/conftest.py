@@ -1,0 +1,7 @@
+"""Trainings that keep to one core."""
+
+from __future__ import annotations
+
+import torch
+
+torch.set_num_threads(1)
