@@ -13,7 +13,7 @@ SEED ?=
 HISTORY ?=
 
 BIN := .venv/bin
-PACKAGES := libs/core libs/platform libs/frames libs/weights services/gateway services/denoiser services/interpolator services/upscaler \
+PACKAGES := libs/core libs/platform libs/frames libs/models libs/weights services/gateway services/denoiser services/interpolator services/upscaler \
 	services/uploader services/cli
 READY := .venv/ready
 PROTOS := protos/vitascope_platform/v1/records.proto

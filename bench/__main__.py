@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from bench import checkpoint, hop, interpolate, known, latency, overlap, submit, upscale
+from bench import checkpoint, demo, hop, interpolate, known, latency, overlap, segments, submit, upscale
 
 MEASUREMENTS = {
     "submit": submit.measure,
@@ -16,6 +16,8 @@ MEASUREMENTS = {
     "checkpoint": checkpoint.measure,
     "interpolate": interpolate.measure,
     "upscale": upscale.measure,
+    "segments": segments.measure,
+    "demo": demo.measure,
 }
 
 

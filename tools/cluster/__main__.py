@@ -13,12 +13,18 @@ from pathlib import Path
 
 from tools.cluster.cluster import DENOISER, GATEWAY, INTERPOLATOR, TESTCARD, UPLOADER, UPSCALER, Cluster
 from tools.cluster.process import ServiceFailed
+from vitascope_denoiser.demo import example_prompt
 from vitascope_denoiser.settings import DEMO_MODEL, slug_of
-
-PROMPT = "A curious raccoon"
+from vitascope_models.catalogue import DEMO_ESRGAN, DEMO_RIFE
 
 LOADING_S = 3600.0
 """Time that services have to come up: a model may have to be downloaded."""
+
+_DEMO_WEIGHTS = {
+    "VITASCOPE_INTERPOLATOR_MODEL_PATH": DEMO_RIFE,
+    "VITASCOPE_UPSCALER_MODEL_PATH": DEMO_ESRGAN,
+}
+"""What the transforms run on where the demonstration model is served and nothing else is said."""
 
 SERVICES = (GATEWAY, DENOISER, INTERPOLATOR, UPSCALER, UPLOADER)
 
@@ -33,6 +39,9 @@ def main() -> int:
         signal.signal(number, _interrupt)
     try:
         model = os.environ.get("MODEL") or DEMO_MODEL
+        if model == DEMO_MODEL:
+            for name, weights in _DEMO_WEIGHTS.items():
+                os.environ.setdefault(name, weights)
         replicas = {service: _number(f"REPLICAS_{service.upper()}", _usual(service), 64) for service in SERVICES}
         port = _number("PORT", 30010, 65535)
         with _folder(os.environ.get("STATE", "")) as folder:
@@ -100,11 +109,11 @@ def _print_banner(cluster: Cluster, model: str) -> None:
     if cluster.access is not None:
         lines += [f"  {'credentials':<12} {cluster.access}"]
     if cluster.gateways:
-        url = cluster.gateways[0]
+        url, prompt = cluster.gateways[0], example_prompt(model)
         lines += [
             "",
             "Make a video (paste both lines):",
-            f"""  id=$(curl -sS {url}/v1/videos -F prompt='{PROMPT}' | sed 's/.*"id": *"\\([^"]*\\)".*/\\1/')""",
+            f"""  id=$(curl -sS {url}/v1/videos -F prompt='{prompt}' | sed 's/.*"id": *"\\([^"]*\\)".*/\\1/')""",
             f"  curl -sfL --retry 600 --retry-delay 1 --retry-all-errors -o video.mp4 {url}/v1/videos/$id/content",
         ]
     print("\n".join(lines), flush=True)

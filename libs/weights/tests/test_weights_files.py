@@ -8,11 +8,13 @@ import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from vitascope_core.errors import InvalidWeights
+from vitascope_models.catalogue import DEMO_RIFE, embedded
 from vitascope_weights import weight_file
 from vitascope_weights.choice import is_url
 from vitascope_weights.weight_file import find_weights
 
 SMALL, LARGE = ("small.pth", "small.safetensors"), ("large.pth", "large.safetensors")
+FLOWNET = ("flownet.pkl", "flownet.safetensors")
 
 
 class Hub:
@@ -141,3 +143,12 @@ def test_offline_mode_is_heeded(monkeypatch, tmp_path) -> None:
 def test_urls_are_told_apart() -> None:
     assert is_url("s3://bucket/x")
     assert not is_url("owner/name:file.pth")
+
+
+def test_a_demonstration_model_is_found_without_asking_the_hub(hub):
+    asked = hub()
+
+    found = find_weights(DEMO_RIFE, FLOWNET)
+
+    assert found.parent == embedded(DEMO_RIFE)
+    assert asked.asked == []

@@ -16,7 +16,9 @@ from vitascope_cli.main import run
 from vitascope_cli.options import parse
 from vitascope_cli.postprocessing import load_transforms
 from vitascope_interpolator.architecture import RIFE_4_22_LITE
+from vitascope_models.catalogue import DEMO_ESRGAN, DEMO_RIFE
 
+SERVE = ["serve", "--model-path=testcard"]
 GENERATE = ["generate", "--model-path=testcard", "--prompt=A curious raccoon"]
 SMALL = ["--size=64x64", "--num-frames=5", "--fps=8", "--output-file-name=a.mp4"]
 
@@ -62,13 +64,27 @@ def test_wrong_flags_are_one_line(rife: Path, tmp_path: Path, monkeypatch, capsy
 
 
 def test_a_server_has_an_interpolator_if_told_so(rife: Path) -> None:
-    (transform,) = load_transforms(
-        parse(["serve", "--enable_frame_interpolation", f"--frame-interpolation-model-path={rife}", "--device=cpu"])
-    )
+    flags = ["--enable_frame_interpolation", f"--frame-interpolation-model-path={rife}", "--device=cpu"]
+    (transform,) = load_transforms(parse([*SERVE, *flags]))
 
     assert transform[0].models == (str(rife),)
-    assert load_transforms(parse(["serve"])) == []
-    assert load_transforms(parse(["serve", "--no-enable-frame-interpolation"])) == []
+    assert load_transforms(parse(SERVE)) == []
+    assert load_transforms(parse([*SERVE, "--no-enable-frame-interpolation"])) == []
+
+
+def test_a_server_of_the_demo_has_every_stage_unless_told_otherwise() -> None:
+    models = [card.models for card, _ in load_transforms(parse(["serve", "--device=cpu"]))]
+
+    assert models == [(DEMO_RIFE,), (DEMO_ESRGAN,)]
+    assert len(load_transforms(parse(["serve", "--device=cpu", "--no-enable-upscaling"]))) == 1
+
+
+def test_the_demo_has_weights_of_its_own_for_what_a_command_line_switches_on() -> None:
+    words = ["generate", "--prompt=x", "--device=cpu", "--enable-upscaling"]
+
+    ((demo, _),) = load_transforms(parse(words))
+
+    assert demo.models == (DEMO_ESRGAN,)
 
 
 def test_a_server_takes_no_flags_of_a_single_request() -> None:
@@ -79,7 +95,8 @@ def test_a_server_takes_no_flags_of_a_single_request() -> None:
 def test_the_command_starts_without_torch() -> None:
     code = (
         "import sys; from vitascope_cli.main import run; from vitascope_cli.options import parse;"
-        "from vitascope_cli.postprocessing import load_transforms; load_transforms(parse(['serve']));"
+        "from vitascope_cli.postprocessing import load_transforms;"
+        "load_transforms(parse(['serve', '--model-path=testcard']));"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

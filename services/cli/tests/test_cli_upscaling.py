@@ -88,12 +88,12 @@ def test_wrong_flags_are_one_line(esrgan: Path, tmp_path: Path, monkeypatch, cap
 def test_a_server_has_an_upscaler_if_told_so(tmp_path: Path) -> None:
     path = tmp_path / "compact.pth"
     torch.save(seeded_weights(Compact(8, 1, 4).shapes(), 1), path)
-    words = ["serve", "--enable_upscaling", f"--upscaling-model-path={path}", "--device=cpu"]
+    words = ["serve", "--model-path=testcard", "--enable_upscaling", f"--upscaling-model-path={path}", "--device=cpu"]
     ((card, _),) = load_transforms(parse(words))
 
     assert (card.models, card.scales) == ((str(path),), SCALES)
-    assert load_transforms(parse(["serve"])) == []
-    assert load_transforms(parse(["serve", "--no-enable-upscaling"])) == []
+    assert load_transforms(parse(words[:2])) == []
+    assert load_transforms(parse([*words[:2], "--no-enable-upscaling"])) == []
 
 
 def test_a_server_takes_no_flags_of_a_single_request() -> None:

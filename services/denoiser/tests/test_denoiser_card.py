@@ -10,6 +10,7 @@ from vitascope_core.card import Limits, Mode
 from vitascope_core.errors import InvalidModel
 from vitascope_denoiser.call import Call
 from vitascope_denoiser.card import card_of
+from vitascope_denoiser.demo import DEMO_NOTE
 from vitascope_denoiser.engine import DiffusersEngine
 from vitascope_denoiser.plain import from_plain, to_plain
 from vitascope_denoiser.settings import DEMO_MODEL, EngineSettings
@@ -67,9 +68,9 @@ def test_qwen_makes_pictures_by_true_guidance(card):
 def test_the_demo_has_small_defaults_and_says_what_it_is(card):
     demo = card("wan", DEMO_MODEL)
 
-    assert (demo.defaults.width, demo.defaults.height, demo.defaults.num_frames) == (128, 128, 17)
-    assert "noise" in demo.note
-    assert demo.defaults.fps == Fraction(16)
+    assert (demo.defaults.width, demo.defaults.height, demo.defaults.num_frames) == (64, 64, 17)
+    assert "a red circle moves right" in demo.note
+    assert demo.defaults.fps == Fraction(8)
 
 
 @pytest.mark.parametrize("name", ["wan", "wan22", "flux", "flux_kontext", "qwen", "zimage", "ltx2", "hunyuan15"])
@@ -95,7 +96,7 @@ def test_a_card_says_why_interrupted_jobs_begin_anew(load_pipe):
     assert unknown.note.endswith(
         "begin anew: WanPipeline with EulerDiscreteScheduler is not known to go on from a checkpoint."
     )
-    assert "noise" in unknown.note
+    assert unknown.note.startswith(DEMO_NOTE)
     assert "previews" not in unknown.honours
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,10 @@ import torch
 from huggingface_hub import errors as hub_errors
 
 from vitascope_core.errors import InvalidModel, InvalidSettings
-from vitascope_denoiser import checkpoint, demo
+from vitascope_denoiser import checkpoint
 from vitascope_denoiser.pipeline import load
 from vitascope_denoiser.settings import DEMO_MODEL, EngineSettings, Precision, slug_of
+from vitascope_models.catalogue import embedded
 
 
 @pytest.fixture
@@ -202,39 +202,8 @@ def test_slugs_are_valid_and_keep_the_end(name, slug):
     assert slug_of(name) == slug
 
 
-def test_the_demo_is_saved_once(tmp_path, monkeypatch):
-    first = demo.demo_folder(tmp_path)
-    monkeypatch.setattr(demo, "build_demo", None)
-
-    assert demo.demo_folder(tmp_path) == first
-    assert [entry.name for entry in tmp_path.iterdir()] == [f"demo-{demo.DEMO_VERSION}"]
-
-
-def test_racing_processes_share_one_demo(tmp_path):
-    # Threads stand for processes: the race is for the name in the file system.
-    with ThreadPoolExecutor(3) as pool:
-        folders = set(pool.map(lambda _: demo.demo_folder(tmp_path), range(3)))
-
-    assert len(folders) == 1
-    assert [entry.name for entry in tmp_path.iterdir()] == [f"demo-{demo.DEMO_VERSION}"]
-    checkpoint.check_checkpoint(folders.pop())
-
-
-def test_the_demo_has_the_same_weights_everywhere(folder_of):
-    torch.manual_seed(99)
-    state = torch.random.get_rng_state()
-    again = demo.build_demo()
-
-    assert torch.equal(torch.random.get_rng_state(), state)
-    stored = loading(folder_of("wan"))
-    for name in ("transformer", "vae", "text_encoder"):
-        expected = getattr(stored, name).state_dict()
-        assert all(torch.equal(weight, expected[key]) for key, weight in getattr(again, name).state_dict().items())
-
-
-def test_the_demo_is_found_in_the_users_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
+def test_the_demo_is_found_without_a_download():
     found = checkpoint.find_checkpoint(EngineSettings(DEMO_MODEL))
 
-    assert found.folder == tmp_path / "vitascope" / f"demo-{demo.DEMO_VERSION}"
+    assert found.folder == embedded(DEMO_MODEL)
+    assert found.pipeline == "WanPipeline"

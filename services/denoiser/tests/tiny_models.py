@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tiny_wan import byte_tokenizer, tiny_transformer, tiny_wan
+
 
 def _wan() -> Any:
-    from vitascope_denoiser.demo import build_demo
-
-    return build_demo()
+    return tiny_wan()
 
 
 def _wan22() -> Any:
     """Two transformers, and the residual VAE of Wan 2.2 with its patches."""
     from diffusers import AutoencoderKLWan, WanPipeline
-
-    from vitascope_denoiser.demo import _transformer, build_demo
 
     vae = AutoencoderKLWan(
         base_dim=8,
@@ -32,7 +30,7 @@ def _wan22() -> Any:
         scale_factor_spatial=16,
         scale_factor_temporal=4,
     ).eval()
-    components = build_demo().components | {"vae": vae, "transformer_2": _transformer()}
+    components = tiny_wan().components | {"vae": vae, "transformer_2": tiny_transformer()}
     return WanPipeline(**components, boundary_ratio=0.875)
 
 
@@ -50,8 +48,6 @@ def _wan_i2v() -> Any:
 def _flux() -> Any:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
-    from vitascope_denoiser.demo import byte_tokenizer
 
     clip = CLIPTextConfig(
         vocab_size=320,
@@ -113,8 +109,6 @@ def _qwen() -> Any:
         QwenImageTransformer2DModel,
     )
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    from vitascope_denoiser.demo import byte_tokenizer
 
     text = {
         "vocab_size": 320,
@@ -194,7 +188,7 @@ def _zimage() -> Any:
             scaling_factor=1.0,
         ).eval(),
         text_encoder=Qwen3Model(text).eval(),
-        tokenizer=_chatty(_byte_tokenizer()),
+        tokenizer=_chatty(byte_tokenizer()),
         transformer=ZImageTransformer2DModel(
             in_channels=16,
             dim=32,
@@ -259,7 +253,7 @@ def _ltx2() -> Any:
             mel_bins=16,
         ).eval(),
         text_encoder=Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision)).eval(),
-        tokenizer=_sized(_byte_tokenizer(), 64),
+        tokenizer=_sized(byte_tokenizer(), 64),
         connectors=LTX2TextConnectors(
             caption_channels=16,
             text_proj_in_factor=3,
@@ -320,7 +314,7 @@ def _hunyuan15() -> Any:
     glyphs = T5Config(vocab_size=320, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     return HunyuanVideo15Pipeline(
         text_encoder=Qwen2_5_VLTextModel(text).eval(),
-        tokenizer=_chatty(_byte_tokenizer()),
+        tokenizer=_chatty(byte_tokenizer()),
         transformer=HunyuanVideo15Transformer3DModel(
             in_channels=9,
             out_channels=4,
@@ -339,15 +333,9 @@ def _hunyuan15() -> Any:
         ).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         text_encoder_2=T5EncoderModel(glyphs).eval(),
-        tokenizer_2=_byte_tokenizer(),
+        tokenizer_2=byte_tokenizer(),
         guider=ClassifierFreeGuidance(guidance_scale=3.0),
     )
-
-
-def _byte_tokenizer() -> Any:
-    from vitascope_denoiser.demo import byte_tokenizer
-
-    return byte_tokenizer()
 
 
 def _chatty(tokenizer: Any) -> Any:

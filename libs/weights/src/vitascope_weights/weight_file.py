@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging as hub_logging
 
 from vitascope_core.errors import InvalidWeights
+from vitascope_models.catalogue import embedded
 from vitascope_weights.choice import is_url
 
 _REPOSITORY = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?::([^:]+))?")
@@ -32,7 +33,8 @@ def find_weights(source: str, *names: Sequence[str]) -> Path:
     The download shows a progress bar and is kept; ``HF_HOME`` and ``HF_HUB_OFFLINE`` are heeded by the library.
 
     Args:
-        source: A file, a folder, ``owner/name`` or ``owner/name:file`` on Hugging Face.
+        source: The name of a demonstration model, a file, a folder, ``owner/name`` or ``owner/name:file`` on Hugging
+            Face.
         names: What the file may be called in a folder or repository. A group holds names of the same weights, of which
             any will do; a later group is taken only where there is certainly nothing of the ones before it, so that the
             state of a cache never chooses between different weights.
@@ -42,7 +44,7 @@ def find_weights(source: str, *names: Sequence[str]) -> Path:
     """
     if is_url(source):
         raise InvalidWeights(f"weights are a local path or a Hugging Face repo id, not a URL: {source}")
-    path = Path(source).expanduser()
+    path = embedded(source) or Path(source).expanduser()
     if path.is_dir():
         return _in_folder(path, names)
     if path.exists():

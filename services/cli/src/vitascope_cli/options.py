@@ -136,7 +136,7 @@ def _frame_interpolation(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     between.add_argument(
         "--frame-interpolation-model-path",
         metavar="WEIGHTS",
-        help=f"file, folder with flownet.pkl, or Hugging Face id; without it {DEFAULT_RIFE}, or those of the demo",
+        help=f"file, folder with flownet.pkl, or Hugging Face id; by default {DEFAULT_RIFE}, or the demo's",
     )
     return between
 
@@ -155,7 +155,7 @@ def _upscaling(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     larger.add_argument(
         "--upscaling-model-path",
         metavar="WEIGHTS",
-        help=f"file, folder with RealESRGAN_x4.pth, or Hugging Face id; without it {DEFAULT_ESRGAN}, or those of the demo",
+        help=f"file, folder with RealESRGAN_x4.pth, or Hugging Face id; by default {DEFAULT_ESRGAN}, or the demo's",
     )
     return larger
 

@@ -15,11 +15,10 @@ from vitascope_cli.model import loaded
 from vitascope_cli.node import Node, NodeSettings, running
 from vitascope_cli.state_folder import default_folder, locked
 from vitascope_core.card import Mode, ModelCard
+from vitascope_denoiser.demo import example_prompt
 from vitascope_gateway.app import create_app
 from vitascope_gateway.server import bound, serve_http
 from vitascope_platform.health import PortTaken
-
-PROMPT = "A curious raccoon"
 
 REQUESTS_END_S = 5.0
 """Time that requests under way get at shutdown."""
@@ -98,14 +97,14 @@ def _print_banner(card: ModelCard, listener: socket.socket) -> None:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - only read: what to tell people when all addresses are meant
         host = "127.0.0.1"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    lines = [f"Vitascope serves {card.id} on {url}"]
+    lines, prompt = [f"Vitascope serves {card.id} on {url}"], example_prompt(card.id)
     if card.note:
         lines.append(f"  {card.note}")
     if Mode.TEXT_TO_VIDEO in card.modes:
         lines += [
             "",
             "Make a video (paste both lines):",
-            f"""  id=$(curl -sS {url}/v1/videos -F prompt='{PROMPT}' | sed 's/.*"id": *"\\([^"]*\\)".*/\\1/')""",
+            f"""  id=$(curl -sS {url}/v1/videos -F prompt='{prompt}' | sed 's/.*"id": *"\\([^"]*\\)".*/\\1/')""",
             f"  curl -sf --retry 600 --retry-delay 1 --retry-all-errors -o video.mp4 {url}/v1/videos/$id/content",
         ]
     else:
@@ -113,6 +112,6 @@ def _print_banner(card: ModelCard, listener: socket.socket) -> None:
             "",
             "Make an image:",
             f"  curl -sS {url}/v1/images/generations -H 'Content-Type: application/json' "
-            f"""-d '{{"prompt": "{PROMPT}", "response_format": "url"}}'""",
+            f"""-d '{{"prompt": "{prompt}", "response_format": "url"}}'""",
         ]
     print("\n".join(lines), flush=True)

@@ -12,7 +12,7 @@ from vitascope_core.card import Defaults, Limits, Mode, ModelCard
 from vitascope_core.errors import InvalidModel
 from vitascope_denoiser.call import Call
 from vitascope_denoiser.checkpoint import INDEX
-from vitascope_denoiser.demo import DEMO_NOTE
+from vitascope_denoiser.demo import DEMO_NOTE, MAX_DEMO_PIXELS, demo_defaults
 from vitascope_denoiser.families import why_not_exact, why_not_resumable
 from vitascope_denoiser.preview import foretells
 from vitascope_denoiser.settings import DEMO_MODEL, EngineSettings
@@ -29,8 +29,6 @@ _MAX_VIDEO_SIDE = 2048
 _MAX_LATENT_FRAMES = 256
 _MAX_PIXELS = 2**28
 """Of one output: 291 frames of 1280 x 720. Beyond it transformers run for hours or out of memory."""
-_MAX_DEMO_PIXELS = 2**25
-"""Minutes on a CPU."""
 _WAN_FPS = Fraction(16)
 
 
@@ -55,9 +53,9 @@ def card_of(pipe: Any, settings: EngineSettings) -> ModelCard:
         height=_side_limits(pipe, video),
         num_frames=_frame_limits(pipe) if video else Limits(1, 1),
         num_inference_steps=Limits(1, int(pipe.scheduler.config.get("num_train_timesteps", 1000))),
-        defaults=_demo_defaults(call) if settings.model_path == DEMO_MODEL else _defaults(pipe, call),
+        defaults=demo_defaults() if settings.model_path == DEMO_MODEL else _defaults(pipe, call),
         honours=_honoured(pipe, call),
-        max_pixels=_MAX_DEMO_PIXELS if settings.model_path == DEMO_MODEL else _MAX_PIXELS,
+        max_pixels=MAX_DEMO_PIXELS if settings.model_path == DEMO_MODEL else _MAX_PIXELS,
         created=_created(pipe),
         pipeline=type(pipe).__name__,
         note=_note(settings, obstacle, why_not_exact(pipe)),
@@ -172,18 +170,6 @@ def _defaults(pipe: Any, call: Call) -> Defaults:
         num_frames=(call.default("num_frames") or 1) if call.takes("num_frames") else 1,
         fps=_fps(pipe, call),
         guidance_scale=None if guidance is None else float(guidance),
-    )
-
-
-def _demo_defaults(call: Call) -> Defaults:
-    """Small enough for about a second on two CPU cores."""
-    return Defaults(
-        width=128,
-        height=128,
-        num_inference_steps=8,
-        num_frames=17,
-        fps=_WAN_FPS,
-        guidance_scale=5.0 if call.guidance else None,
     )
 
 

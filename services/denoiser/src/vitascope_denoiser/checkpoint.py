@@ -20,7 +20,8 @@ from huggingface_hub.errors import (
 )
 
 from vitascope_core.errors import InvalidModel
-from vitascope_denoiser.settings import DEMO_MODEL, EngineSettings
+from vitascope_denoiser.settings import EngineSettings
+from vitascope_models.catalogue import embedded
 
 INDEX = "model_index.json"
 """The file that makes a folder a diffusers pipeline: its class and its components."""
@@ -51,16 +52,14 @@ class Checkpoint:
 
 
 def find_checkpoint(settings: EngineSettings) -> Checkpoint:
-    """Return the checkpoint that ``settings.model_path`` names, downloaded or made if need be.
+    """Return the checkpoint that ``settings.model_path`` names, downloaded if need be.
 
     Raises:
         InvalidModel: There is none, it is damaged, or it holds pickled weights or code.
     """
     path = Path(settings.model_path).expanduser()
-    if settings.model_path == DEMO_MODEL:
-        from vitascope_denoiser.demo import demo_folder  # noqa: PLC0415 - torch, only where the model is built
-
-        folder = demo_folder()
+    if (demo := embedded(settings.model_path)) is not None:
+        folder = demo
     elif path.exists():
         folder = path
     elif _HUB_ID.fullmatch(settings.model_path) and not settings.model_path.startswith("."):

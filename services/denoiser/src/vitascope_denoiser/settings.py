@@ -9,8 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from vitascope_core.errors import InvalidSettings
+from vitascope_models.catalogue import DEMO
 
-DEMO_MODEL = "vitascope/demo"
+DEMO_MODEL = DEMO
 """Name of the embedded model, which runs where no other is named."""
 
 _POOL = re.compile(r"[a-z0-9-]{1,40}")

@@ -1,0 +1,51 @@
+"""The demonstration models on what they were not trained on; the video model's figures are shares of clips."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from tools.train import enlargement, evaluation, interpolation
+from tools.train.fidelity import Fidelity
+from vitascope_models.catalogue import DEMO, DEMO_ESRGAN, DEMO_RIFE, embedded
+
+FROM_FRAMES = 60
+
+
+async def measure() -> list[str]:
+    torch.set_num_threads(2)
+    pipe = evaluation.opened(_folder(DEMO))
+    texts = evaluation.from_texts(pipe, evaluation.held_out(200))
+    frames = evaluation.from_frames(pipe, evaluation.held_out(FROM_FRAMES))
+    between, larger = interpolation.evaluate(_folder(DEMO_RIFE)), enlargement.evaluate(_folder(DEMO_ESRGAN))
+    return [
+        f"from a text, {_told(texts)}",
+        f"from a first frame too, {_told(frames)}",
+        *(f"RIFE, {what}: {_gained(fidelity)}" for what, fidelity in _fidelities(between)),
+        *(f"Real-ESRGAN, {what}: {_gained(fidelity)}" for what, fidelity in _fidelities(larger)),
+    ]
+
+
+def _folder(name: str) -> Path:
+    folder = embedded(name)
+    if folder is None:
+        raise LookupError(f"{name} is no demonstration model")
+    return folder
+
+
+def _fidelities(measured: interpolation.Measured | enlargement.Measured) -> list[tuple[str, Fidelity]]:
+    values = [(field.name, getattr(measured, field.name)) for field in fields(measured)]
+    return [(name.replace("_", " "), value) for name, value in values if isinstance(value, Fidelity)]
+
+
+def _gained(fidelity: Fidelity) -> str:
+    return f"{fidelity.network:.1f} dB against {fidelity.plain:.1f} without a network"
+
+
+def _told(figures: evaluation.Figures) -> str:
+    return (
+        f"{figures.clips} clips: colour {figures.colour:.1%}, direction {figures.direction:.1%}, "
+        f"shape {figures.shape:.1%}, background {figures.background:.1%}; {figures.seconds:.2f} s a clip"
+    )

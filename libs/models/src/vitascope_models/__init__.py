@@ -1,0 +1,1 @@
+"""The demonstration models as files, each with its card. Data alone: nothing here loads them."""
