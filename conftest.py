@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,3 +17,12 @@ def _log_level_is_kept() -> Iterator[None]:
     yield
     root.setLevel(level)
     root.handlers[:] = handlers
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Take the variables of services out of the environment, so that a test sets all that is read."""
+    for name in list(os.environ):
+        if name.startswith("VITASCOPE_"):
+            monkeypatch.delenv(name)
+    return monkeypatch

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from vitascope_core.errors import InvalidSettings
 from vitascope_platform.environment import ServiceSettings, read_settings
 from vitascope_platform.service import MISCONFIGURED, run_service
 
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in list(os.environ):
-        if name.startswith("VITASCOPE_"):
-            monkeypatch.delenv(name)
-    return monkeypatch
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def test_an_empty_environment_is_enough() -> None:

@@ -23,13 +23,7 @@ from vitascope_interpolator.settings import DEFAULT_MODEL
 from vitascope_platform.environment import read_settings
 from vitascope_weights.device import Device
 
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in list(os.environ):
-        if name.startswith("VITASCOPE_"):
-            monkeypatch.delenv(name)
-    return monkeypatch
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,7 @@ import pytest
 
 from vitascope_uploader.main import main
 
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in list(os.environ):
-        if name.startswith("VITASCOPE_"):
-            monkeypatch.delenv(name)
-    return monkeypatch
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_2(

@@ -23,13 +23,7 @@ from vitascope_upscaler.service_settings import UpscalerServiceSettings
 from vitascope_upscaler.settings import DEFAULT_MODEL, SCALES
 from vitascope_weights.device import Device
 
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in list(os.environ):
-        if name.startswith("VITASCOPE_"):
-            monkeypatch.delenv(name)
-    return monkeypatch
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vitascope_platform.comma_list import CommaList
 
 MEBIBYTE = 1024 * 1024
 
@@ -39,7 +40,7 @@ class GatewaySettings(BaseSettings):
     """What clients are told to wait during an outage or at a full queue, seconds. The Node SDK ignores more than 60."""
     max_queued: int = Field(default=MAX_QUEUED, ge=1)
     """Jobs of one pool that wait or are denoised; further ones are refused."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: CommaList[str] = ()
     """Origins whose browser pages may call the API, separated by commas; * for all."""
 
     @field_validator("public_base_url")
@@ -54,9 +55,7 @@ class GatewaySettings(BaseSettings):
             )
         return value.rstrip("/")
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins")
     @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
-        return value
+    def _without_slash(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin.rstrip("/") for origin in value)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, PrivateAttr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vitascope_core.errors import InvalidSettings
 from vitascope_interpolator.settings import DEFAULT_MODEL, MOST_MEMORY_MIB, InterpolatorSettings
+from vitascope_platform.comma_list import CommaList
 from vitascope_platform.environment import ServiceSettings
 from vitascope_weights.device import Device
 
@@ -21,7 +22,7 @@ class InterpolatorVariables(BaseSettings):
 
     model_path: str = DEFAULT_MODEL
     """Weights for requests that name none: a file, a folder, or a Hugging Face repo id."""
-    allowed_models: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_models: CommaList[str] = ()
     """Other weights that requests may name, separated by commas."""
     device: Device = Device.AUTO
     memory_mib: int | None = Field(default=None, ge=1, le=MOST_MEMORY_MIB)
@@ -30,11 +31,6 @@ class InterpolatorVariables(BaseSettings):
     """Networks kept loaded."""
 
     _interpolator: InterpolatorSettings = PrivateAttr()
-
-    @field_validator("allowed_models", mode="before")
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

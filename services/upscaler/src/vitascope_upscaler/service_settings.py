@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, PrivateAttr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vitascope_core.errors import InvalidSettings
+from vitascope_platform.comma_list import CommaList
 from vitascope_platform.environment import ServiceSettings
 from vitascope_upscaler.settings import DEFAULT_MODEL, MOST_MEMORY_MIB, SCALES, UpscalerSettings
 from vitascope_weights.device import Device
@@ -21,9 +22,9 @@ class UpscalerVariables(BaseSettings):
 
     model_path: str = DEFAULT_MODEL
     """Weights for requests that name none: a file, a folder, or a Hugging Face repo id."""
-    allowed_models: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_models: CommaList[str] = ()
     """Other weights that requests may name, separated by commas."""
-    scales: Annotated[tuple[int, ...], NoDecode] = tuple(int(scale) for scale in SCALES)
+    scales: CommaList[int] = tuple(int(scale) for scale in SCALES)
     """Enlargements that are offered, whole numbers separated by commas."""
     device: Device = Device.AUTO
     memory_mib: int | None = Field(default=None, ge=1, le=MOST_MEMORY_MIB)
@@ -38,11 +39,6 @@ class UpscalerVariables(BaseSettings):
     """How strongly weights named realesr-general-x4v3 remove noise; None for as they are."""
 
     _upscaler: UpscalerSettings = PrivateAttr()
-
-    @field_validator("allowed_models", "scales", mode="before")
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
