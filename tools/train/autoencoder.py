@@ -59,9 +59,8 @@ def network() -> Any:
 
 def train(folder: Path, device: str = "cpu", recipe: Recipe = RECIPE) -> Any:
     """Train, or go on, and return the autoencoder with its latents' statistics."""
-    torch.manual_seed(recipe.seed)
-    vae = network().to(device)
-    training = Training(folder / "vae.pt", vae, recipe)
+    training = Training.begun(folder / "vae.pt", lambda: network().to(device), recipe)
+    vae = training.network
     training.run(lambda step, random: _loss(vae, _batch(step, random).to(device), _NOISE))
     learned = training.averaged()
     _note_statistics(learned)

@@ -106,7 +106,8 @@ def train(folder: Path, steps: int = STEPS, *, until: int | None = None, batch: 
         until: Where to stop for now; None for the end.
         batch: Parts of pictures in a step.
     """
-    network, training = _training(folder, steps)
+    training = _training(folder, steps)
+    network = training.network
 
     def loss(_: int, random: Random) -> Tensor:
         pairs = drawn_pairs(random, batch)
@@ -121,17 +122,15 @@ def export(folder: Path, to: Path) -> Path:
     Raises:
         FileNotFoundError: Nothing was trained.
     """
-    if not (folder / STATE).is_file():
-        raise FileNotFoundError(f"no training has left its state in {folder / STATE}")
-    _, training = _training(folder, STEPS)
+    training = _training(folder, STEPS)
+    training.check_begun()
     return write_weights(training.averaged(), to / WEIGHTS)
 
 
-def _training(folder: Path, steps: int) -> tuple[Srvgg, Training]:
-    recipe = Recipe(steps=steps, rate=_RATE, warm_up=200, average=0.999)
-    torch.manual_seed(recipe.seed)
-    network = Srvgg(half=True)
-    return network, Training(folder / STATE, network, recipe)
+def _training(folder: Path, steps: int) -> Training[Srvgg]:
+    return Training.begun(
+        folder / STATE, lambda: Srvgg(half=True), Recipe(steps=steps, rate=_RATE, warm_up=200, average=0.999)
+    )
 
 
 def drawn_pairs(random: Random, count: int) -> Pairs:

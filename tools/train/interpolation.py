@@ -75,7 +75,8 @@ def train(folder: Path, steps: int = STEPS, *, until: int | None = None, batch: 
         until: Where to stop for now; None for the end.
         batch: Pairs of 64 x 64 in a step; of 128 x 128 a sixth as many.
     """
-    network, training = _training(folder, steps)
+    training = _training(folder, steps)
+    network = training.network
 
     def loss(step: int, random: Random) -> Tensor:
         large = step % 8 == 7
@@ -91,17 +92,15 @@ def export(folder: Path, to: Path) -> Path:
     Raises:
         FileNotFoundError: Nothing was trained.
     """
-    if not (folder / STATE).is_file():
-        raise FileNotFoundError(f"no training has left its state in {folder / STATE}")
-    _, training = _training(folder, STEPS)
+    training = _training(folder, STEPS)
+    training.check_begun()
     return write_weights(training.averaged(), to / WEIGHTS)
 
 
-def _training(folder: Path, steps: int) -> tuple[Rife, Training]:
-    recipe = Recipe(steps=steps, rate=_RATE, warm_up=300, average=0.995)
-    torch.manual_seed(recipe.seed)
-    network = Rife(half=True)
-    return network, Training(folder / STATE, network, recipe)
+def _training(folder: Path, steps: int) -> Training[Rife]:
+    return Training.begun(
+        folder / STATE, lambda: Rife(half=True), Recipe(steps=steps, rate=_RATE, warm_up=300, average=0.995)
+    )
 
 
 def _loss(guesses: Sequence[Guess], pairs: Pairs, flow_weight: float) -> Tensor:

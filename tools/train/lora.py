@@ -37,7 +37,7 @@ def train(folder: Path, vae: Any, writer: transformer.Writer, recipe: Recipe = R
     torch.manual_seed(recipe.seed)
     adapted.transformer.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=_TARGETS))
     training = Training(folder / "lora.pt", adapted, recipe)
-    transformer.learn(training, adapted, clips)
+    transformer.learn(training, clips)
     return training.averaged().transformer
 
 

@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound=nn.Module)
 
 Loss = Callable[[int, Random], Tensor]
 """Computes the loss of a step; everything random comes from the generator, or from torch's, seeded for the step."""
@@ -52,7 +55,7 @@ class Recipe:
         return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-class Training:
+class Training(Generic[N]):
     """A network on its way.
 
     Args:
@@ -62,9 +65,9 @@ class Training:
         save_every_s: Seconds between two states.
     """
 
-    def __init__(self, file: Path, network: nn.Module, recipe: Recipe, *, save_every_s: float = 120.0) -> None:
+    def __init__(self, file: Path, network: N, recipe: Recipe, *, save_every_s: float = 120.0) -> None:
         self._file = file
-        self._network = network
+        self.network = network
         self._recipe = recipe
         self._save_every_s = save_every_s
         self._learned = [weight for weight in network.parameters() if weight.requires_grad]
@@ -95,9 +98,20 @@ class Training:
                 saved = time.monotonic()
         self.save()
 
-    def averaged(self) -> nn.Module:
+    @classmethod
+    def begun(cls, file: Path, build: Callable[[], N], recipe: Recipe) -> Training[N]:
+        """Return the training of a new network, whose first weights depend on the recipe's seed alone."""
+        torch.manual_seed(recipe.seed)
+        return cls(file, build(), recipe)
+
+    def check_begun(self) -> None:
+        """Raise FileNotFoundError if no state was kept: there is nothing but random weights."""
+        if not self._file.is_file():
+            raise FileNotFoundError(f"no training has left its state in {self._file}")
+
+    def averaged(self) -> N:
         """Return a copy of the network with the average of its weights, ready to be used."""
-        network = copy.deepcopy(self._network)
+        network = copy.deepcopy(self.network)
         taught = [weight for weight in network.parameters() if weight.requires_grad]
         with torch.no_grad():
             for weight, average in zip(taught, self._averages, strict=True):

@@ -115,18 +115,14 @@ def normalised(vae: Any, latents: Tensor) -> Tensor:
 def train(folder: Path, vae: Any, device: str = "cpu", recipe: Recipe = RECIPE) -> Writer:
     """Train, or go on, and return the average of what was learned."""
     clips = encoded_clips(folder / "latents.pt", vae, autoencoder.random_scenes(CLIPS, Random(31)))
-    torch.manual_seed(recipe.seed)
-    writer = Writer().to(device)
-    training = Training(folder / "transformer.pt", writer, recipe)
-    learn(training, writer, clips, compiled=True)
-    learned = training.averaged()
-    if not isinstance(learned, Writer):
-        raise TypeError("the average of a writer is no writer")
-    return learned
+    training = Training.begun(folder / "transformer.pt", lambda: Writer().to(device), recipe)
+    learn(training, clips, compiled=True)
+    return training.averaged()
 
 
-def learn(training: Training, writer: Writer, clips: Clips, *, compiled: bool = False) -> None:
+def learn(training: Training[Writer], clips: Clips, *, compiled: bool = False) -> None:
     """Take the training's steps on clips; ``compiled`` pays for long trainings: each step takes a third less."""
+    writer = training.network
     writer.transformer.train()
     cross = PaddedCrossAttention()
     own = {block.attn2: block.attn2.processor for block in writer.transformer.blocks}

@@ -87,7 +87,7 @@ def test_a_training_step_teaches_the_transformer_and_the_text_encoder(clips: tra
     writer = transformer.Writer()
     before = weights_of(writer)
 
-    transformer.learn(Training(tmp_path / "t.pt", writer, Recipe(steps=1, rate=1e-3, warm_up=1)), writer, clips)
+    transformer.learn(Training(tmp_path / "t.pt", writer, Recipe(steps=1, rate=1e-3, warm_up=1)), clips)
 
     parts = {name.split(".")[0] for name in changed(writer, before)}
     assert parts == {"transformer", "text_encoder"}
