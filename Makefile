@@ -46,7 +46,8 @@ $(READY): constraints.txt requirements-dev.txt $(addsuffix /pyproject.toml,$(PAC
 ifneq ($(TORCH_INDEX),)
 	$(PIP) install --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' constraints.txt)
 endif
-	$(PIP) install -c constraints.txt hatchling editables
+# What builds our packages, and those of others that come as sources only (nkeys).
+	$(PIP) install -c constraints.txt hatchling editables setuptools
 	$(PIP) install -c constraints.txt --no-build-isolation -r requirements-dev.txt $(addprefix -e ,$(PACKAGES))
 	@echo "$(TORCH_INDEX)" > .venv/torch-index
 	@touch $(READY)
