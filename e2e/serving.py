@@ -131,9 +131,11 @@ class Server(Api):
         return self.process.wait(60)
 
     def files(self, store: str) -> list[str]:
-        """Return the objects in a store's folder."""
+        """Return the objects in a store's folder; folders that the server removes meanwhile are none of them."""
         root = self.state / store / "objects"
-        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+        return sorted(
+            (Path(folder) / name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names
+        )
 
 
 def decode(data: bytes) -> list[np.ndarray]:
