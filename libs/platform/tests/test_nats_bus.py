@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 from nats_fixtures import ACK_WAIT_S, LAYOUT, installed, settings_for
 
 from tools.cluster.nats_server import NatsServer
 from vitascope_core.errors import BrokerUnavailable, InvalidSettings
 from vitascope_core.plan import StageName
 from vitascope_core.task import Queue, Task
+from vitascope_platform import bus_nats
 from vitascope_platform.bootstrap_nats import bootstrap_nats
 from vitascope_platform.bus_nats import NatsBus
 from vitascope_platform.clock import SystemClock
-from vitascope_platform.nats_connection import NatsConnection, nats_connected
+from vitascope_platform.nats_connection import STATUS, NatsConnection, nats_connected
 from vitascope_platform.patience import Patience
 
 UPLOAD = Queue(StageName.UPLOAD)
@@ -97,8 +101,44 @@ async def test_two_workers_of_a_queue_never_get_the_same_task(broker: NatsServer
         assert sorted(taken[0] + taken[1]) == sorted(f"video_{number}" for number in range(40))
 
 
-async def test_a_cancelled_fetch_takes_no_task_with_it(broker: NatsServer) -> None:
+async def test_a_fetch_that_was_cancelled_leaves_no_request_behind(broker: NatsServer) -> None:
     async with installed(broker, replace(LAYOUT, ack_wait_s=30)) as connection:
+        bus = bus_over(connection)
+        await cancelled(asyncio.create_task(bus.fetch(UPLOAD, 1, timeout_s=60)), until_waiting(connection, UPLOAD))
+        await until_waiting(connection, UPLOAD, 0)
+        await bus.publish(upload(1))
+
+        assert [(d.task.job_id, d.count) for d in await bus.fetch(UPLOAD, 1, timeout_s=PATIENCE_S)] == [("video_1", 1)]
+
+
+async def test_a_fetch_cancelled_as_a_task_arrives_gives_it_back(
+    broker: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = asyncio.Event()
+    hear = bus_nats._Pull._hear
+
+    async def and_tell(pull: bus_nats._Pull, message: Msg) -> None:
+        await hear(pull, message)
+        if STATUS not in (message.headers or {}):
+            heard.set()
+            waiting.cancel()
+
+    async with installed(broker, replace(LAYOUT, ack_wait_s=30)) as connection:
+        bus = bus_over(connection)
+        monkeypatch.setattr(bus_nats._Pull, "_hear", and_tell)
+        waiting = asyncio.create_task(bus.fetch(UPLOAD, 1, timeout_s=60))
+        await until_waiting(connection, UPLOAD)
+        await bus.publish(upload(1))
+        await cancelled(waiting, heard.wait())
+        monkeypatch.undo()
+
+        assert [(d.task.job_id, d.count) for d in await bus.fetch(UPLOAD, 1, timeout_s=PATIENCE_S)] == [("video_1", 2)]
+
+
+async def test_a_fetch_cancelled_in_any_moment_loses_no_task(broker: NatsServer) -> None:
+    # The server itself may drop what it was handing out in the moment in which a request is withdrawn; it comes back
+    # by silence, for which the ack wait is short here.
+    async with installed(broker, replace(LAYOUT, ack_wait_s=3)) as connection:
         bus = bus_over(connection)
         for number in range(20):
             waiting = asyncio.create_task(bus.fetch(UPLOAD, 1, timeout_s=60))
@@ -113,6 +153,14 @@ async def test_a_cancelled_fetch_takes_no_task_with_it(broker: NatsServer) -> No
                 delivery = await bus.fetch(UPLOAD, 1, timeout_s=PATIENCE_S)
             assert [d.task.job_id for d in delivery] == [f"video_{number}"]
             await delivery[0].ack()
+
+
+async def cancelled(waiting: asyncio.Task[Any], ready: Awaitable[Any]) -> None:
+    """Cancel a task once something has happened, and see it end so."""
+    await asyncio.wait_for(ready, PATIENCE_S)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_task_that_cannot_be_read_is_removed_and_named(
@@ -179,8 +227,8 @@ async def test_a_full_stream_is_an_outage_not_a_loss(broker: NatsServer) -> None
         assert 0 < len(await bus.jobs()) < 10
 
 
-async def until_waiting(connection: NatsConnection, queue: Queue) -> None:
-    """Return once a request for tasks has reached the server."""
+async def until_waiting(connection: NatsConnection, queue: Queue, requests: int = 1) -> None:
+    """Return once that many requests for tasks wait at the server."""
     async with asyncio.timeout(PATIENCE_S):
-        while (await connection.call(f"CONSUMER.INFO.{connection.prefix}-tasks.{queue}"))["num_waiting"] == 0:  # noqa: ASYNC110 - only the server knows
+        while (await connection.call(f"CONSUMER.INFO.{connection.prefix}-tasks.{queue}"))["num_waiting"] != requests:  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.005)

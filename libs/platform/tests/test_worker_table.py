@@ -858,6 +858,29 @@ async def test_a_worker_goes_on_after_the_bus_was_away(denoise: StageBench) -> N
     assert len(denoise.handler.runs) == 1
 
 
+async def test_a_fetch_goes_on_while_a_task_ends_beside_it(upscale: StageBench) -> None:
+    fetch, withdrawn = upscale.bus.fetch, []
+
+    async def watched(*args, **kwargs):
+        try:
+            return await fetch(*args, **kwargs)
+        except asyncio.CancelledError:
+            withdrawn.append(len(upscale.handler.runs))
+            raise
+
+    upscale.bus.fetch = watched  # type: ignore[method-assign]
+    await upscale.accepted(DECODED)
+    await upscale.put_source_chunks()
+    stop = asyncio.Event()
+    running = asyncio.create_task(upscale.worker.run(stop))
+    await upscale.clock.advance(3)
+    before_stop = list(withdrawn)
+    stop.set()
+    await upscale.until(running)
+
+    assert (len(upscale.handler.runs), before_stop) == (1, [])
+
+
 def test_source_tasks_name_their_pool(spec: JobSpec) -> None:
     assert source_task(spec).queue == Queue(DENOISE, "p")
 

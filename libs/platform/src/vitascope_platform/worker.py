@@ -109,20 +109,23 @@ class Worker:
         self._fatal = asyncio.get_running_loop().create_future()
         stopping = asyncio.ensure_future(stop.wait())
         running: dict[asyncio.Task[None], Delivery] = {}
+        # One fetch goes on while tasks end beside it: what a broker hands to a fetch in the moment in which that is
+        # withdrawn may be lost for an ack wait, so none is withdrawn before the end.
+        fetching: asyncio.Future[Sequence[Delivery]] | None = None
         try:
             while not stop.is_set() and not self._fatal.done():
-                takes = self._takes_more(running.values())
+                if fetching is None and self._takes_more(running.values()):
+                    fetching = asyncio.ensure_future(self._fetch())
                 waits: list[asyncio.Future[Any]] = [stopping, self._fatal, *running]
-                if takes:
-                    waits.append(asyncio.ensure_future(self._fetch()))
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([*waits, fetching] if fetching else waits, return_when=asyncio.FIRST_COMPLETED)
                 running = {task: delivery for task, delivery in running.items() if not task.done()}
-                if takes:
-                    running |= {asyncio.create_task(self.settle(d)): d for d in await _taken(waits[-1])}
+                if fetching is not None and (fetching.done() or stop.is_set() or self._fatal.done()):
+                    running |= {asyncio.create_task(self.settle(d)): d for d in await _taken(fetching)}
+                    fetching = None
             await self._drain(set(running))
         finally:
-            stopping.cancel()
-            await asyncio.gather(stopping, return_exceptions=True)
+            ended = [future for future in (stopping, fetching) if future is not None and future.cancel()]
+            await asyncio.gather(*ended, return_exceptions=True)
         if self._fatal.done():
             self._fatal.result()
 
