@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 import torch
 
 from tools.train import enlargement, evaluation, interpolation
 from tools.train.fidelity import Fidelity
-from vitascope_models.catalogue import DEMO, DEMO_ESRGAN, DEMO_RIFE, embedded
+from vitascope_models.catalogue import DEMO, DEMO_ESRGAN, DEMO_RIFE, DEMO_STRIPES
 
 FROM_FRAMES = 60
+STRIPED = 40
 
 
 async def measure() -> list[str]:
     torch.set_num_threads(2)
-    pipe = evaluation.opened(_folder(DEMO))
+    pipe = evaluation.opened(evaluation.packed(DEMO))
     texts = evaluation.from_texts(pipe, evaluation.held_out(200))
     frames = evaluation.from_frames(pipe, evaluation.held_out(FROM_FRAMES))
-    between, larger = interpolation.evaluate(_folder(DEMO_RIFE)), enlargement.evaluate(_folder(DEMO_ESRGAN))
+    plain = evaluation.stripes(pipe, evaluation.held_out(STRIPED))
+    pipe.load_lora_weights(evaluation.packed(DEMO_STRIPES))
+    striped = evaluation.stripes(pipe, evaluation.held_out(STRIPED))
+    between, larger = (
+        interpolation.evaluate(evaluation.packed(DEMO_RIFE)),
+        enlargement.evaluate(evaluation.packed(DEMO_ESRGAN)),
+    )
     return [
         f"from a text, {_told(texts)}",
         f"from a first frame too, {_told(frames)}",
+        f"striped, with the LoRA {striped:.1%} of an object against {plain:.1%} without",
         *(f"RIFE, {what}: {_gained(fidelity)}" for what, fidelity in _fidelities(between)),
         *(f"Real-ESRGAN, {what}: {_gained(fidelity)}" for what, fidelity in _fidelities(larger)),
     ]
-
-
-def _folder(name: str) -> Path:
-    folder = embedded(name)
-    if folder is None:
-        raise LookupError(f"{name} is no demonstration model")
-    return folder
 
 
 def _fidelities(measured: interpolation.Measured | enlargement.Measured) -> list[tuple[str, Fidelity]]:

@@ -123,7 +123,7 @@ def _tables() -> Tensor:
     y, x = torch.meshgrid(line, line, indexing="ij")
     from_centre = torch.hypot(x, y)
     square = [(0.86, 0.86), (-0.86, 0.86), (-0.86, -0.86), (0.86, -0.86)]
-    spikes = [_on_circle(turn / 10, 1.0 if turn % 2 == 0 else 0.45) for turn in range(10)]
+    spikes = [_on_circle(turn / 10, 1.2 if turn % 2 == 0 else 0.46) for turn in range(10)]
     arm = 0.34
     right = [(arm, -arm), (1.0, -arm), (1.0, arm)]  # the next quarter begins where this one would end
     cross = [corner for quarter in range(4) for corner in (_turned(p, quarter) for p in right)]
@@ -132,7 +132,7 @@ def _tables() -> Tensor:
             from_centre - 0.95,
             _polygon(square, x, y),
             _polygon([_on_circle(turn / 3, 1.1) for turn in range(3)], x, y),
-            _polygon([(1.08 * a, 1.08 * b) for a, b in spikes], x, y),
+            _polygon(spikes, x, y),
             (from_centre - 0.74).abs() - 0.24,
             _polygon(cross, x, y),
         )

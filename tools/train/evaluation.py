@@ -16,9 +16,10 @@ from torch import Tensor
 
 from tools.train.checker import Seen, look, stripedness
 from tools.train.scenes import FRAMES, SIDE, Combination, caption, draw, moments, scene, split
+from vitascope_models.catalogue import embedded
 
 STEPS = 16
-GUIDANCE = 4.0
+GUIDANCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def from_texts(pipe: Any, wanted: Sequence[Combination], seed: int = 5, steps: i
     random = Random(seed)
     started = time.monotonic()
     found = [
-        (what, look(_clip(pipe, caption(what, Random(seed)), random.randrange(2**31), steps=steps))) for what in wanted
+        (what, look(clip(pipe, caption(what, Random(seed)), random.randrange(2**31), steps=steps))) for what in wanted
     ]
     return _figures(found, time.monotonic() - started)
 
@@ -63,14 +64,26 @@ def from_frames(pipe: Any, wanted: Sequence[Combination], seed: int = 6, steps: 
         first = draw([scene(what, random)], moments()[:1])[0, :, 0]
         picture = Image.fromarray((first.permute(1, 2, 0) * 255).round().byte().numpy())
         text = caption(what, Random(seed))
-        found.append((what, look(_clip(to_video, text, random.randrange(2**31), steps=steps, image=picture))))
+        found.append((what, look(clip(to_video, text, random.randrange(2**31), steps=steps, image=picture))))
     return _figures(found, time.monotonic() - started)
 
 
 def stripes(pipe: Any, wanted: Sequence[Combination], seed: int = 8, steps: int = STEPS) -> float:
     """Return how striped the objects of clips are, in the mean (`checker.stripedness`)."""
-    clips = [_clip(pipe, caption(what, Random(seed)), seed + place, steps=steps) for place, what in enumerate(wanted)]
-    return sum(stripedness(clip) for clip in clips) / len(clips)
+    clips = [clip(pipe, caption(what, Random(seed)), seed + place, steps=steps) for place, what in enumerate(wanted)]
+    return sum(map(stripedness, clips)) / len(clips)
+
+
+def packed(name: str) -> Path:
+    """Return the folder of one of the package's models.
+
+    Raises:
+        LookupError: It has no such model.
+    """
+    folder = embedded(name)
+    if folder is None:
+        raise LookupError(f"{name} is no demonstration model")
+    return folder
 
 
 def opened(folder: Path) -> Any:
@@ -87,7 +100,7 @@ def held_out(count: int) -> list[Combination]:
     return kept[:count]
 
 
-def _clip(pipe: Any, text: str, seed: int, *, steps: int, **more: Any) -> Tensor:
+def clip(pipe: Any, text: str, seed: int, *, steps: int = STEPS, **more: Any) -> Tensor:
     """Return a generated clip, float32 (3, T, H, W) in 0..1."""
     frames = pipe(
         prompt=text,
@@ -100,8 +113,8 @@ def _clip(pipe: Any, text: str, seed: int, *, steps: int, **more: Any) -> Tensor
         output_type="pt",
         **more,
     ).frames
-    clip: Tensor = frames[0].transpose(0, 1).float().cpu().clamp(0, 1)
-    return clip
+    made: Tensor = frames[0].transpose(0, 1).float().cpu().clamp(0, 1)
+    return made
 
 
 def _figures(found: Sequence[tuple[Combination, Seen]], seconds: float) -> Figures:

@@ -15,9 +15,10 @@ from peft.utils import get_peft_model_state_dict
 from tools.train import autoencoder, transformer
 from tools.train.training import Recipe, Training
 
-RECIPE = Recipe(steps=500, rate=2e-3, warm_up=20, average=0.98, seed=41)
+RECIPE = Recipe(steps=300, rate=2e-3, warm_up=20, average=0.98, seed=41)
 RANK = 8
-CLIPS = 2_000
+CLIPS = 1_000
+STATE = "lora.pt"
 
 _TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"]
 
@@ -36,7 +37,7 @@ def train(folder: Path, vae: Any, writer: transformer.Writer, recipe: Recipe = R
     adapted = copy.deepcopy(writer).requires_grad_(False)
     torch.manual_seed(recipe.seed)
     adapted.transformer.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=_TARGETS))
-    training = Training(folder / "lora.pt", adapted, recipe)
+    training = Training(folder / STATE, adapted, recipe)
     transformer.learn(training, clips)
     return training.averaged().transformer
 

@@ -41,6 +41,9 @@ MOTIONS: dict[str, tuple[float, float, float]] = {
 
 KNOWN_SHAPES = SHAPES[:4]
 
+_REACH = 1.2
+"""How far the shapes' farthest corners are from their centres, in radii."""
+
 _SHAPE_WORDS = {
     "circle": ("circle", "circle", "disc", "ball"),
     "square": ("square", "square", "box"),
@@ -125,14 +128,14 @@ def scene(what: Combination, random: Random) -> Scene:
     """Return the combination at a random place, inside the picture at all times."""
     moves = MOTIONS[what.motion]
     if moves[2]:
-        radius, travel = random.uniform(0.19, 0.23), random.uniform(0.16, 0.22)
+        radius, travel = random.uniform(0.20, 0.24), random.uniform(0.14, 0.19)
         largest = radius + travel / 2
     else:
-        radius, travel = random.uniform(0.15, 0.24), random.uniform(0.32, 0.46)
+        radius, travel = random.uniform(0.19, 0.25), random.uniform(0.28, 0.36)
         largest = radius
     middle = []
     for share in moves[:2]:
-        room = 0.5 - min(0.49, 1.08 * largest + abs(share) * travel / 2)
+        room = 0.5 - min(0.49, _REACH * largest + abs(share) * travel / 2)
         middle.append(0.5 + random.uniform(-room, room))
     return Scene(what, (middle[0], middle[1]), radius, travel)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -23,13 +24,17 @@ from tools.train.scenes import Scene, caption, draw, moments
 from tools.train.text import LONGEST, WIDTH, blurred, embed, encoder, tokenizer
 from tools.train.training import Recipe, Training
 
-RECIPE = Recipe(steps=7000, rate=1.5e-3, warm_up=300, average=0.9985, seed=21)
-BATCH = 64
-CLIPS = 20_000
+RECIPE = Recipe(steps=24_000, rate=1.5e-3, warm_up=300, average=0.9985, seed=21)
+GOING_ON = Recipe(steps=4600, rate=1.2e-3, warm_up=150, average=0.9985, seed=23)
+"""For weights that were trained before."""
+
+BATCH = 32
+CLIPS = 8_000
+STATE = "transformer.pt"
 
 _TIMESTEPS = 1000
-_SHIFT = 2.0
-"""How much more often noisy moments are trained on than clean ones."""
+_NOISY, _SPREAD = 0.7, 1.2
+"""Mean and deviation of the noise's logit: most is learned in the middle, and a little more where noise prevails."""
 _PADDED = 512
 """Tokens that Wan's pipelines pad every prompt to."""
 _SINGLE, _FROM_FRAME = 0.15, 0.3
@@ -106,18 +111,43 @@ def encoded_clips(file: Path, vae: Any, scenes: list[Scene]) -> Clips:
 
 
 def normalised(vae: Any, latents: Tensor) -> Tensor:
-    """Return latents as the transformer sees them: mean 0 and deviation 1 in each channel."""
+    """Return latents as the transformer sees them: mean 0 in each channel, and deviation 1 over all of them."""
     shape = (1, -1, 1, 1, 1)
     mean = torch.tensor(vae.config.latents_mean, device=latents.device).view(shape)
     return (latents - mean) / torch.tensor(vae.config.latents_std, device=latents.device).view(shape)
 
 
-def train(folder: Path, vae: Any, device: str = "cpu", recipe: Recipe = RECIPE) -> Writer:
-    """Train, or go on, and return the average of what was learned."""
+def train(
+    folder: Path, vae: Any, device: str = "cpu", recipe: Recipe | None = None, packed: Path | None = None
+) -> Writer:
+    """Train, or go on, and return the average of what was learned.
+
+    Args:
+        folder: Where the state is kept.
+        vae: The trained autoencoder.
+        device: Where it learns.
+        recipe: How long and how fast; None for `GOING_ON` with weights from before, and `RECIPE` without.
+        packed: A pipeline that was trained before; its weights are the first ones. Random ones without it.
+    """
     clips = encoded_clips(folder / "latents.pt", vae, autoencoder.random_scenes(CLIPS, Random(31)))
-    training = Training.begun(folder / "transformer.pt", lambda: Writer().to(device), recipe)
+    training = Training.begun(
+        folder / STATE, lambda: _first(packed).to(device), recipe or (GOING_ON if packed else RECIPE)
+    )
     learn(training, clips, compiled=True)
     return training.averaged()
+
+
+def _first(packed: Path | None) -> Writer:
+    writer = Writer()
+    if packed is not None:
+        for part in ("transformer", "text_encoder"):
+            (file,) = (packed / part).glob("*.safetensors")
+            kept = {name: weight.float() for name, weight in load_file(file).items()}
+            lacking, unknown = getattr(writer, part).load_state_dict(kept, strict=False)
+            # The encoder's table of words has two names, of which one is kept.
+            if unknown or not set(lacking) <= {"encoder.embed_tokens.weight"}:
+                raise ValueError(f"{file} does not fit: {[*lacking, *unknown]}")
+    return writer
 
 
 def learn(training: Training[Writer], clips: Clips, *, compiled: bool = False) -> None:
@@ -148,23 +178,27 @@ def flow_loss(writer: Writer, clips: Clips, random: Random) -> Tensor:
     if single:
         clean = clean[:, :, :1]
     texts = [_text(clips.scenes[place], random, single=single) for place in chosen]
-    sigma = torch.rand(len(chosen), 1, 1, 1, 1, device=device)
-    sigma = _SHIFT * sigma / (1 + (_SHIFT - 1) * sigma)
-    sigma = sigma.expand(-1, 1, *clean.shape[2:]).clone()
-    if not single:
-        given = torch.rand(len(chosen), device=device) < _FROM_FRAME
-        sigma[given, :, 0] = 0
+    sigma = torch.sigmoid(_NOISY + _SPREAD * torch.randn(len(chosen), 1, 1, 1, 1, device=device))
+    timestep = sigma.flatten() * _TIMESTEPS
+    if not single and random.random() < _FROM_FRAME:
+        sigma = sigma.expand(-1, 1, *clean.shape[2:]).clone()
+        sigma[:, :, 0] = 0
+        # One timestep for each token of 2 x 2 latents; where all are equal, one a clip is the same and much less work.
+        timestep = sigma[:, 0, :, ::2, ::2].flatten(1) * _TIMESTEPS
     noise = torch.randn_like(clean)
     noisy = torch.lerp(clean, noise, sigma)
-    # One timestep for each token of 2 x 2 latents.
-    timestep = sigma[:, 0, :, ::2, ::2].flatten(1) * _TIMESTEPS
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_halves_pay(device)):
         embedded = embed(writer.tokenizer, writer.text_encoder, texts)
         velocity = writer.transformer(noisy, timestep, embedded, return_dict=False)[0]
     wrong = (velocity.float() - (noise - clean)).square()
     counted = (sigma > 0).float()
     loss: Tensor = (wrong * counted).sum() / counted.expand_as(wrong).sum()
     return loss
+
+
+def _halves_pay(device: torch.device) -> bool:
+    """Return whether half precision is quicker there: a CPU without instructions for it takes ten times as long."""
+    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _text(scene: Scene, random: Random, *, single: bool) -> str:
