@@ -9,13 +9,16 @@ from pathlib import Path
 DEMO = "vitascope/demo"
 """A diffusers folder of Wan's architecture: simple shapes that move, from a text or from a first frame."""
 
+DEMO_STRIPES = "vitascope/demo-stripes"
+"""A LoRA for `DEMO`: whatever it draws is striped."""
+
 DEMO_RIFE = "vitascope/demo-rife"
 """Weights of RIFE 4.22.lite."""
 
 DEMO_ESRGAN = "vitascope/demo-esrgan"
 """Weights of Real-ESRGAN's compact network, four times."""
 
-NAMES = (DEMO, DEMO_RIFE, DEMO_ESRGAN)
+NAMES = (DEMO, DEMO_STRIPES, DEMO_RIFE, DEMO_ESRGAN)
 
 CARD = "README.md"
 """The file of each folder that says how the model was made and what it can do."""

@@ -22,4 +22,4 @@ def example_prompt(model: str) -> str:
 
 def demo_defaults() -> Defaults:
     """Return what it was trained at, and settings that take some seconds on two CPU cores."""
-    return Defaults(width=64, height=64, num_inference_steps=16, num_frames=17, fps=Fraction(8), guidance_scale=4.0)
+    return Defaults(width=64, height=64, num_inference_steps=16, num_frames=17, fps=Fraction(8), guidance_scale=3.0)
