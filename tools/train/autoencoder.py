@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tools.train.drawings import View
 from tools.train.scenes import SIDE, Scene, draw, moments, scene, split
-from tools.train.training import Recipe, Training
+from tools.train.training import Recipe, Training, halves_pay
 
 CHANNELS = 16
 """Of the latents."""
@@ -83,7 +83,7 @@ def refine(folder: Path, vae: Any, recipe: Recipe = REFINEMENT) -> Any:
 def _loss(vae: Any, clips: Tensor, noise: float) -> Tensor:
     """Return the error of clips, float32 (N, 3, T, H, W) in 0..1, that come back from noisy latents."""
     clips = clips * 2 - 1
-    with torch.autocast(clips.device.type, dtype=torch.bfloat16):
+    with torch.autocast(clips.device.type, dtype=torch.bfloat16, enabled=halves_pay(clips.device)):
         latents = vae.encode(clips).latent_dist.mode().float()
         drawn = vae.decode(latents + noise * torch.randn_like(latents)).sample
     wrong = drawn.float() - clips

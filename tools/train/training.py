@@ -158,3 +158,8 @@ class Training(Generic[N]):
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, [weight.detach() for weight in self._learned], share)
         return value.detach()
+
+
+def halves_pay(device: torch.device) -> bool:
+    """Return whether half precision is quicker there: a CPU without instructions for it takes ten times as long."""
+    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tools.train import autoencoder
 from tools.train.scenes import Scene, caption, draw, moments
 from tools.train.text import LONGEST, WIDTH, blurred, embed, encoder, tokenizer
-from tools.train.training import Recipe, Training
+from tools.train.training import Recipe, Training, halves_pay
 
 RECIPE = Recipe(steps=24_000, rate=1.5e-3, warm_up=300, average=0.9985, seed=21)
 GOING_ON = Recipe(steps=4600, rate=1.2e-3, warm_up=150, average=0.9985, seed=23)
@@ -187,18 +187,13 @@ def flow_loss(writer: Writer, clips: Clips, random: Random) -> Tensor:
         timestep = sigma[:, 0, :, ::2, ::2].flatten(1) * _TIMESTEPS
     noise = torch.randn_like(clean)
     noisy = torch.lerp(clean, noise, sigma)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_halves_pay(device)):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=halves_pay(device)):
         embedded = embed(writer.tokenizer, writer.text_encoder, texts)
         velocity = writer.transformer(noisy, timestep, embedded, return_dict=False)[0]
     wrong = (velocity.float() - (noise - clean)).square()
     counted = (sigma > 0).float()
     loss: Tensor = (wrong * counted).sum() / counted.expand_as(wrong).sum()
     return loss
-
-
-def _halves_pay(device: torch.device) -> bool:
-    """Return whether half precision is quicker there: a CPU without instructions for it takes ten times as long."""
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _text(scene: Scene, random: Random, *, single: bool) -> str:

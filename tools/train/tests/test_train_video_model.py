@@ -116,17 +116,6 @@ def test_a_given_first_frame_counts_for_nothing_in_the_loss(
     assert all((first == clips.latents[:, :, 0].float()).flatten(1).all(1).any() for first in latents[:, :, 0])
 
 
-def test_a_training_goes_on_from_a_packed_pipeline(
-    vae: Any, writer: transformer.Writer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transformer, "CLIPS", 8)
-    packing.pack_pipeline(vae, writer, tmp_path / "pipe")
-
-    went_on = transformer.train(tmp_path, vae, recipe=Recipe(steps=0, rate=1e-3), packed=tmp_path / "pipe")
-
-    assert changed(went_on, {name: weight.half().float() for name, weight in weights_of(writer).items()}) == set()
-
-
 def test_channels_that_vary_little_weigh_little(tmp_path: Any) -> None:
     learned = autoencoder.train(tmp_path, recipe=Recipe(steps=1, rate=1e-4))
 
