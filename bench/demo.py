@@ -22,10 +22,8 @@ async def measure() -> list[str]:
     plain = evaluation.stripes(pipe, evaluation.held_out(STRIPED))
     pipe.load_lora_weights(evaluation.packed(DEMO_STRIPES))
     striped = evaluation.stripes(pipe, evaluation.held_out(STRIPED))
-    between, larger = (
-        interpolation.evaluate(evaluation.packed(DEMO_RIFE)),
-        enlargement.evaluate(evaluation.packed(DEMO_ESRGAN)),
-    )
+    between = interpolation.evaluate(evaluation.packed(DEMO_RIFE))
+    larger = enlargement.evaluate(evaluation.packed(DEMO_ESRGAN))
     return [
         f"from a text, {_told(texts)}",
         f"from a first frame too, {_told(frames)}",

@@ -200,10 +200,10 @@ def measured_pairs(clips: int) -> tuple[Pairs, Pairs]:
     return captions, pairs_of(lambda view: moving.frame(MIDDLE, view), View(scenes.SIDE), averaged=False)
 
 
-def enlarged(upscaler: Upscaler, frames: Frames) -> Frames:
-    """Return uint8 (N, SCALE * H, SCALE * W, 3) through the upscaler."""
+def enlarged(upscaler: Upscaler, frames: Frames, scale: int = SCALE) -> Frames:
+    """Return uint8 (N, scale * H, scale * W, 3) through the upscaler."""
     chunk = Chunk(frames, output=0, index=0, start=0, last=True, fps=Fraction(scenes.FPS))
-    return upscaler.apply(chunk, UpscaleOptions(scale=SCALE)).frames
+    return upscaler.apply(chunk, UpscaleOptions(scale=scale)).frames
 
 
 def bicubic(frames: Frames) -> Frames:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import torch
 from PIL import Image
 
 from tools.train import evaluation
-from tools.train.scenes import FPS
-from vitascope_core.plan import UpscaleOptions
-from vitascope_frames.chunk import Chunk, Frames
+from tools.train.enlargement import enlarged
+from tools.train.fidelity import as_bytes
+from vitascope_frames.chunk import Frames
 from vitascope_models.catalogue import DEMO, DEMO_ESRGAN, DEMO_STRIPES
 from vitascope_upscaler.settings import UpscalerSettings
 from vitascope_upscaler.upscaler import Upscaler
@@ -49,9 +48,7 @@ def _sheet(pipe: Any, upscaler: Upscaler) -> Image.Image:
 def _row(pipe: Any, upscaler: Upscaler, prompt: str) -> Frames:
     """Return every fourth frame of a clip, uint8 (N, 128, 128, 3)."""
     clip = evaluation.clip(pipe, prompt, SEED)
-    frames = (clip[:, ::_EVERY].permute(1, 2, 3, 0) * 255).round().byte().contiguous().numpy()
-    chunk = Chunk(frames, output=0, index=0, start=0, last=True, fps=Fraction(FPS))
-    return upscaler.apply(chunk, UpscaleOptions(scale=2)).frames
+    return enlarged(upscaler, as_bytes(clip[:, ::_EVERY].transpose(0, 1)), scale=2)
 
 
 def _spaced(pictures: Sequence[Frames], *, axis: int) -> Frames:
@@ -61,5 +58,7 @@ def _spaced(pictures: Sequence[Frames], *, axis: int) -> Frames:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tools.train.sheet", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/pictures"), help="by default docs/pictures")
     torch.set_num_threads(2)
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures"))
+    main(parser.parse_args().folder)

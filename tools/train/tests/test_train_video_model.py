@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from random import Random
 from typing import Any
 
@@ -114,6 +115,12 @@ def test_a_given_first_frame_counts_for_nothing_in_the_loss(
     assert not timestep[:, :16].any()
     assert (timestep[:, 16:] > 0).all()
     assert all((first == clips.latents[:, :, 0].float()).flatten(1).all(1).any() for first in latents[:, :, 0])
+
+
+def test_a_training_goes_on_from_packed_weights(vae: Any, writer: transformer.Writer, tmp_path: Any) -> None:
+    packing.pack_pipeline(vae, writer, tmp_path)
+
+    assert changed(transformer._first(tmp_path), weights_of(copy.deepcopy(writer).half().float())) == set()
 
 
 def test_channels_that_vary_little_weigh_little(tmp_path: Any) -> None:
