@@ -21,7 +21,7 @@ from tools.train.drawings import View
 from tools.train.fidelity import Fidelity, as_bytes, decibels, write_weights
 from tools.train.pictures import HELD_OUT_SEED, MIDDLE, captioned, held_out, movies, softened
 from tools.train.rife import Guess, Rife
-from tools.train.training import Recipe, Training
+from tools.train.training import Recipe, Training, halves_pay
 from vitascope_core.plan import InterpolateOptions
 from vitascope_frames.chunk import Chunk, Frames
 from vitascope_interpolator.interpolator import Interpolator
@@ -99,7 +99,9 @@ def export(folder: Path, to: Path) -> Path:
 
 def _training(folder: Path, steps: int) -> Training[Rife]:
     return Training.begun(
-        folder / STATE, lambda: Rife(half=True), Recipe(steps=steps, rate=_RATE, warm_up=300, average=0.995)
+        folder / STATE,
+        lambda: Rife(half=halves_pay(torch.device("cpu"))),
+        Recipe(steps=steps, rate=_RATE, warm_up=300, average=0.995),
     )
 
 

@@ -76,7 +76,7 @@ class Rife(nn.Module):
     """RIFE 4.22.lite, written to be trained. Its parameters have the names of the public checkpoint.
 
     Args:
-        half: Whether the convolutions compute in bfloat16, which a CPU does nearly twice as fast.
+        half: Whether the convolutions compute in bfloat16, nearly twice as fast where `training.halves_pay`.
     """
 
     def __init__(self, *, half: bool = False) -> None:
