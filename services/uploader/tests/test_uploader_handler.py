@@ -334,7 +334,10 @@ async def test_cancelling_ends_the_thread_and_removes_the_folder(make_spec, stor
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("drain") and thread.is_alive()]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("drain")]
+    for thread in threads:
+        thread.join(30)  # its work is over, and it needs a moment to end
+    assert not [thread for thread in threads if thread.is_alive()]
     assert list(scratch.iterdir()) == []
 
 
