@@ -17,6 +17,7 @@ from tools.nemesis.schedule import Follow, Request, Schedule
 LEFT = "no intermediate object, message or progress record is left"
 FILES = {"video.mp4": "a digest", "thumbnail.webp": "another"}
 GATEWAY = "gateway-0/1"
+UNREAD = {"code": "result_unavailable", "again": "false", "message": ""}
 
 Change = Callable[[Aftermath], Aftermath]
 
@@ -38,6 +39,7 @@ def calm() -> Aftermath:
         Request(3, 4.0, "poison", 0, 0),
         Request(4, 5.0, "0", 0, 0, Follow.REFUSE),
         Request(5, 6.0, "picture", 0, 0),
+        Request(6, 7.0, "picture", 1, 0),
     )
     jobs = (
         JobFacts("video_0", requests[0], "completed", "", "t0", True, 1000, 4000, 1, {"t0": FILES}, (200, 200)),
@@ -45,6 +47,7 @@ def calm() -> Aftermath:
         JobFacts("video_2", requests[2], "completed", "", "t2", known=False, shown=(404, 404)),
         JobFacts("video_3", requests[3], "failed", "worker_crashed", "t3", shown=(200, 200)),
         JobFacts("img_5", requests[5], "failed", "input_lost", "t5"),
+        JobFacts("img_6", requests[6], "completed", "", "t6", tokens={"t6": FILES}),
     )
     events = (
         *(event(n, "accepted", number=n, job=f"video_{n}") for n in range(4)),
@@ -64,10 +67,12 @@ def calm() -> Aftermath:
         event(3.7, "later", number=0, answer=[429, "rate_limit_exceeded", "2"]),
         event(3.8, "refusal", number=4, wanted=[400, "invalid_value", ""], got=[400, "invalid_value", "size"]),
         event(3.9, "failed answer", number=5, form="picture", status=500, code="input_lost", again="false", message=""),
+        event(3.9, "failed answer", number=6, form="picture", status=503, **UNREAD),
         event(4.0, "end", job="video_0", state="completed", code="", token="t0"),
         seen(4.1, "video_0", "completed", 100),
     )
-    return Aftermath(Schedule(7, 10.0, requests, ()), jobs, {("film", 0): FILES}, events=events)
+    references = {("film", 0): FILES, ("picture", 1): FILES}
+    return Aftermath(Schedule(7, 10.0, requests, ()), jobs, references, events=events)
 
 
 def with_job(number: int, **changes: Any) -> Change:
@@ -152,6 +157,14 @@ def test_nothing_is_broken_where_all_is_as_it_should_be() -> None:
         (with_events(event(5.0, "later", number=0, answer=[503, None, "2"])), "refusals had their types"),
         (
             with_events(event(5.0, "failed answer", number=5, form="picture", status=500, code=None, again=None)),
+            "refusals had their types",
+        ),
+        (
+            with_events(event(5.0, "failed answer", number=5, form="picture", status=503, **UNREAD)),
+            "refusals had their types",
+        ),
+        (
+            with_events(event(5.0, "failed answer", number=6, form="picture", status=503, **{**UNREAD, "again": None})),
             "refusals had their types",
         ),
         (

@@ -28,6 +28,7 @@ _HARM = (
 """Faults that may cost a task a delivery; who is told to end hands back, which never counts."""
 
 _LATER = {429: "rate_limit_exceeded", 503: "service_unavailable"}
+_UNREAD = "result_unavailable"
 _TOLD = (0, -15, -9)
 """Exit codes after SIGTERM: in order, before it was listened to, or killed because it took too long."""
 
@@ -179,7 +180,10 @@ def refusals_are_typed(after: Aftermath) -> Iterator[str]:
     for job in after.jobs:
         codes[job.request.number].add(job.code)
     for event in _of(after, "failed answer"):
-        if event["status"] != 500 or event["again"] != "false" or event["code"] not in codes[event["number"]]:
+        # What is finished and cannot be read now belongs to a job that completed, which has no code.
+        unread = event["code"] == _UNREAD
+        wanted, code = (503, "") if unread else (500, event["code"])
+        if event["status"] != wanted or event["again"] != "false" or code not in codes[event["number"]]:
             yield f"request {event['number']} ({event['form']}) was answered with {event['status']} {event['code']}"
 
 

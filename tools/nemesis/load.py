@@ -100,7 +100,7 @@ class Load:
     async def _until_answered(
         self, method: str, path: str, request: Request, fields: dict[str, Any] | None = None
     ) -> httpx.Response:
-        """Send a request to one gateway after the other until one says more than "later"."""
+        """Send a request to one gateway after the other until one says more than "later", or not to ask again."""
         tries = 0
         while True:
             urls = [url for url in self._cluster.gateways if url]
@@ -111,7 +111,7 @@ class Load:
                 except httpx.TransportError as error:
                     self._history.add("unanswered", number=request.number, error=type(error).__name__)
                 else:
-                    if answer.status_code not in _AGAIN:
+                    if answer.status_code not in _AGAIN or answer.headers.get("x-should-retry") == "false":
                         return answer
                     said = [answer.status_code, _error(answer).get("code"), answer.headers.get("retry-after")]
                     self._history.add("later", number=request.number, answer=said)
