@@ -27,7 +27,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="where states are kept; by default runs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the video model learns")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--packed", action="store_true", help="let the video model go on from the one in the package")
+    parser.add_argument(
+        "--packed", action="store_true", help="let the video model and RIFE go on from those in the package"
+    )
     parser.add_argument("--pack", action="store_true", help="put what was trained into the package")
     options = parser.parse_args(words)
     unknown = [part for part in options.parts if part not in PARTS]
@@ -90,7 +92,7 @@ def _train_lora(place: _Place) -> None:
 
 
 def _train_rife(place: _Place) -> None:
-    interpolation.train(place.folder)
+    interpolation.train(place.folder, packed=evaluation.packed(DEMO_RIFE) if place.packed else None)
 
 
 def _train_esrgan(place: _Place) -> None:

@@ -14,6 +14,7 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tools.train import scenes
@@ -29,13 +30,15 @@ from vitascope_interpolator.settings import InterpolatorSettings
 from vitascope_weights.device import Device
 
 STEPS = 4400
+FURTHER_STEPS = 2000
+"""For weights that were trained before."""
 BATCH = 24
 
 STATE = "rife.pt"
 WEIGHTS = "flownet.safetensors"
 """What the file is called that `export` writes and the interpolator looks for."""
 
-_RATE = 4e-4
+_RATE, _FURTHER_RATE = 4e-4, 3e-4
 _STAGE_WEIGHTS = (0.2, 0.3, 0.5, 1.0)
 """Of each stage's own frame in the loss."""
 _FLOW_WEIGHT = 0.01
@@ -66,22 +69,33 @@ class Pairs:
     flow: Tensor
 
 
-def train(folder: Path, steps: int = STEPS, *, until: int | None = None, batch: int = BATCH) -> None:
+def train(
+    folder: Path,
+    steps: int | None = None,
+    *,
+    until: int | None = None,
+    batch: int = BATCH,
+    packed: Path | None = None,
+) -> None:
     """Train, or go on with what was begun.
 
     Args:
         folder: Where the state is kept, as `STATE`.
-        steps: How many there are in all.
+        steps: How many there are in all; None for `STEPS`, or `FURTHER_STEPS` with weights from before.
         until: Where to stop for now; None for the end.
         batch: Pairs of 64 x 64 in a step; of 128 x 128 a sixth as many.
+        packed: A folder of weights that were trained before, which are the first ones. Random ones without it.
     """
-    training = _training(folder, steps)
+    steps = steps or (FURTHER_STEPS if packed else STEPS)
+    training = _training(folder, steps, packed)
     network = training.network
+    # Weights from before know the flow.
+    flow_weight = 0.0 if packed else _FLOW_WEIGHT
 
     def loss(step: int, random: Random) -> Tensor:
         large = step % 8 == 7
         pairs = drawn_pairs(random, max(2, batch // 6) if large else batch, _LARGE if large else _SMALL)
-        return _loss(network(pairs.first, pairs.second), pairs, _FLOW_WEIGHT * max(0.0, 1 - 2 * step / steps))
+        return _loss(network(pairs.first, pairs.second), pairs, flow_weight * max(0.0, 1 - 2 * step / steps))
 
     training.run(loss, until)
 
@@ -97,12 +111,17 @@ def export(folder: Path, to: Path) -> Path:
     return write_weights(training.averaged(), to / WEIGHTS)
 
 
-def _training(folder: Path, steps: int) -> Training[Rife]:
-    return Training.begun(
-        folder / STATE,
-        lambda: Rife(half=halves_pay(torch.device("cpu"))),
-        Recipe(steps=steps, rate=_RATE, warm_up=300, average=0.995),
-    )
+def _training(folder: Path, steps: int, packed: Path | None = None) -> Training[Rife]:
+    rate, seed = (_FURTHER_RATE, 2) if packed else (_RATE, 1)
+    recipe = Recipe(steps=steps, rate=rate, warm_up=300, average=0.995, seed=seed)
+    return Training.begun(folder / STATE, lambda: _first(packed), recipe)
+
+
+def _first(packed: Path | None) -> Rife:
+    network = Rife(half=halves_pay(torch.device("cpu")))
+    if packed is not None:
+        network.load_state_dict({name: weight.float() for name, weight in load_file(packed / WEIGHTS).items()})
+    return network
 
 
 def _loss(guesses: Sequence[Guess], pairs: Pairs, flow_weight: float) -> Tensor:

@@ -89,6 +89,15 @@ def test_a_resumed_training_equals_one_that_ran_through(trained, tmp_path) -> No
     assert all(map(torch.equal, resumed["averages"], through["averages"]))
 
 
+def test_a_training_goes_on_from_packed_weights(network, tmp_path) -> None:
+    write_weights(network, tmp_path / WEIGHTS)
+
+    train(tmp_path, 2, until=0, batch=2, packed=tmp_path)
+
+    kept = torch.load(tmp_path / STATE, weights_only=True)["weights"]
+    assert all(map(torch.equal, kept, network.parameters()))
+
+
 def test_export_without_a_training_is_refused(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=STATE):
         export(tmp_path, tmp_path)
