@@ -154,13 +154,13 @@ async def test_a_source_that_shows_no_life_is_claimed_and_its_objects_deleted(de
 
 async def test_a_claim_that_loses_the_race_leaves_the_job_to_the_winner(denoise: StageBench) -> None:
     await denoise.accepted()
-    take = denoise.worker._runs.take
+    take = denoise.worker._claims.runs.take
 
     async def late(*args):
         await denoise.jobs.swap_source("video_1", RUNNING, None)
         return await take(*args)
 
-    object.__setattr__(denoise.worker, "_runs", Replaced(denoise.worker._runs, take=late))
+    object.__setattr__(denoise.worker._claims, "runs", Replaced(denoise.worker._claims.runs, take=late))
     await denoise.settle()
 
     source = await denoise.source()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -24,22 +23,20 @@ from vitascope_core.errors import (
 from vitascope_core.handling import ChunkHandler, Resume, UploadHandler, Work
 from vitascope_core.job import (
     SCHEMA_VERSION,
-    ChunkRecord,
     EndState,
     JobEnd,
     JobSpec,
     Media,
-    SourceRecord,
-    SourceState,
     kind_of,
     new_token,
 )
 from vitascope_core.plan import StageName
 from vitascope_core.ports import Delivery
 from vitascope_core.task import Queue, Task
-from vitascope_platform.attempts import kept_chunks, next_attempt
+from vitascope_platform.claiming import Claims, Superseded
 from vitascope_platform.control import StopReason
 from vitascope_platform.faults import FaultPoint
+from vitascope_platform.intake import Intake
 from vitascope_platform.lease import Lease
 from vitascope_platform.patience import Patience
 from vitascope_platform.platform import Platform
@@ -47,7 +44,7 @@ from vitascope_platform.runs import Runs
 from vitascope_platform.settings import WorkerSettings
 from vitascope_platform.slots import Room
 from vitascope_platform.source_claim import SourceClaim
-from vitascope_platform.telemetry import BACKLOG_PAUSES, JOBS_ENDED, STAGE_TASKS, task_span
+from vitascope_platform.telemetry import JOBS_ENDED, STAGE_TASKS, task_span
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +53,6 @@ MAX_UNEXPECTED = 3
 
 REST_S = 5.0
 """How long a place of the worker stays empty after an outage made it hand a task back, seconds."""
-
-TAKEOVER_BEATS = 3
-"""Heartbeats that a running source is given to show that it lives, before another worker claims it."""
-
-
-_TRANSFORMS_AND_UPLOAD = (StageName.INTERPOLATE, StageName.UPSCALE, StageName.UPLOAD)
-_BEHIND = {
-    StageName.DENOISE: _TRANSFORMS_AND_UPLOAD,
-    StageName.INGEST: _TRANSFORMS_AND_UPLOAD,
-    StageName.INTERPOLATE: _TRANSFORMS_AND_UPLOAD[1:],
-    StageName.UPSCALE: _TRANSFORMS_AND_UPLOAD[2:],
-}
-"""The stages that may follow each stage."""
-
-
-class _Superseded(Exception):
-    """The task's work is done, or belongs to someone else."""
 
 
 class Worker:
@@ -88,12 +68,13 @@ class Worker:
     def __init__(
         self, queue: Queue, handler: ChunkHandler | UploadHandler, platform: Platform, settings: WorkerSettings
     ) -> None:
-        self._queue = queue
         self._handler = handler
         self._platform = platform
         self._settings = settings
         self._patience = platform.patience or Patience(platform.clock, settings.outage_s)
+        self._intake = Intake(queue, platform, settings)
         self._runs = Runs(platform, self._patience, settings)
+        self._claims = Claims(platform, self._patience, settings, self._runs)
         self._room = Room()
         self._leases: set[Lease] = set()
         self._unexpected = 0
@@ -109,58 +90,20 @@ class Worker:
         self._fatal = asyncio.get_running_loop().create_future()
         stopping = asyncio.ensure_future(stop.wait())
         running: dict[asyncio.Task[None], Delivery] = {}
-        # One fetch goes on while tasks end beside it: what a broker hands to a fetch in the moment in which that is
-        # withdrawn may be lost for an ack wait, so none is withdrawn before the end.
-        fetching: asyncio.Future[Sequence[Delivery]] | None = None
         try:
             while not stop.is_set() and not self._fatal.done():
-                if fetching is None and self._takes_more(running.values()):
-                    fetching = asyncio.ensure_future(self._fetch())
-                waits: list[asyncio.Future[Any]] = [stopping, self._fatal, *running]
-                await asyncio.wait([*waits, fetching] if fetching else waits, return_when=asyncio.FIRST_COMPLETED)
+                fetching = self._intake.waiting(running.values())
+                waits: list[asyncio.Future[Any]] = [stopping, self._fatal, *running, *([fetching] if fetching else [])]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 running = {task: delivery for task, delivery in running.items() if not task.done()}
-                if fetching is not None and (fetching.done() or stop.is_set() or self._fatal.done()):
-                    running |= {asyncio.create_task(self.settle(d)): d for d in await _taken(fetching)}
-                    fetching = None
+                taken = await self._intake.taken(last=stop.is_set() or self._fatal.done())
+                running |= {asyncio.create_task(self.settle(delivery)): delivery for delivery in taken}
             await self._drain(set(running))
         finally:
-            ended = [future for future in (stopping, fetching) if future is not None and future.cancel()]
-            await asyncio.gather(*ended, return_exceptions=True)
+            stopping.cancel()
+            await self._intake.close()
         if self._fatal.done():
             self._fatal.result()
-
-    def _takes_more(self, held: Collection[Delivery]) -> bool:
-        """Whether another task may be taken.
-
-        None is while one is held that was handed out before: that may be what kills processes, and whatever is held
-        when it does comes back with one more delivery counted, innocent or not.
-        """
-        return len(held) < self._settings.concurrency and all(delivery.count == 1 for delivery in held)
-
-    async def _fetch(self) -> Sequence[Delivery]:
-        try:
-            await self._wait_for_room()
-            # One, because the next may be one beside which nothing is to be held.
-            return await self._platform.bus.fetch(self._queue, 1, timeout_s=5.0)
-        except Outage as error:
-            log.warning("the bus is away", extra={"queue": str(self._queue), "error": str(error)})
-            await self._platform.clock.sleep(1.0)
-            return []
-
-    async def _wait_for_room(self) -> None:
-        """Take nothing while a stage behind is full, but not for ever: it may wait for what only we can make."""
-        clock = self._platform.clock
-        until = clock.monotonic() + self._settings.backlog_pause_s
-        while await self._is_full_behind() and clock.monotonic() < until:
-            BACKLOG_PAUSES.labels(self._queue.stage).inc()
-            await clock.sleep(self._settings.check_s)
-
-    async def _is_full_behind(self) -> bool:
-        for stage in _BEHIND.get(self._queue.stage, ()):
-            depth = await self._platform.bus.depth(Queue(stage))
-            if depth.waiting >= self._settings.max_backlog:
-                return True
-        return False
 
     async def _drain(self, running: set[asyncio.Task[None]]) -> None:
         for lease in tuple(self._leases):
@@ -206,47 +149,19 @@ class Worker:
             self._count_unexpected(error)
 
     async def _settle_source(self, delivery: Delivery, spec: JobSpec) -> None:
+        task = delivery.task
         try:
-            claimed = await self._claim(delivery, spec)
-        except _Superseded:
-            _count(delivery.task, "discarded")
+            claimed = await self._claims.next(task, spec)
+        except Superseded:
+            _count(task, "discarded")
             return await delivery.ack()
+        except WorkerCrashed as error:
+            return await self._fail(delivery, error)
         if claimed is None:
-            return None
+            return await delivery.nak(self._settings.ack_wait_s)
         claim, resume = claimed
         await self._work(delivery, spec, claim, resume, alone=claim.record.crashes > 0)
         return None
-
-    async def _claim(self, delivery: Delivery, spec: JobSpec) -> tuple[SourceClaim, Resume | None] | None:
-        """Claim the next attempt, and find where it may go on; None when the delivery was settled otherwise.
-
-        Raises:
-            _Superseded: The source stage is done.
-        """
-        jobs, clock, task = self._platform.jobs, self._platform.clock, delivery.task
-        found = await self._patience(lambda: jobs.source(spec.id))
-        before = found.record if found else None
-        if before is not None and before.state is SourceState.DECODED:
-            raise _Superseded
-        if before is not None and before.state is SourceState.RUNNING:
-            # If its owner lives, the record moves on meanwhile, and the compare-and-set below refuses us.
-            await clock.sleep(TAKEOVER_BEATS * self._settings.check_s)
-        now_ms = clock.now_ns() // 1_000_000
-        chunks = await self._source_chunks(task, before) if before is not None else []
-        record = next_attempt(before, len(chunks), new_token(), now_ms)
-        if record.crashes >= self._settings.max_crashes:
-            await self._fail(delivery, _crashed(record))
-            return None
-        claim = await self._runs.take(spec, record, found.revision if found else None)
-        if claim is None:
-            await delivery.nak(self._settings.ack_wait_s)
-            return None
-        if before is None:
-            return claim, None
-        # What else the dead attempt stored is nobody's input any more.
-        await self._runs.clear_attempt(spec.id, before.attempt)
-        checkpoint = before.checkpoint
-        return claim, None if checkpoint is None else Resume(checkpoint, kept_chunks(before, chunks))
 
     async def _settle_other(self, delivery: Delivery, spec: JobSpec) -> None:
         task = delivery.task
@@ -365,19 +280,12 @@ class Worker:
             _count(delivery.task, "retried")
             return await delivery.nak(2.0**delivery.count)
         await self._patience(lambda: claim.failed(_text(error)))
-        following = await self._following(delivery.task, claim.record)
-        if following.crashes >= self._settings.max_crashes:
-            return await self._fail(delivery, _crashed(following))
+        try:
+            crashes = await self._claims.crashes_after(delivery.task, claim.record)
+        except WorkerCrashed as too_many:
+            return await self._fail(delivery, too_many)
         _count(delivery.task, "retried")
-        return await delivery.nak(2.0**following.crashes)
-
-    async def _following(self, task: Task, before: SourceRecord) -> SourceRecord:
-        """Return the claim that would follow the attempt ``before``."""
-        chunks = await self._source_chunks(task, before)
-        return next_attempt(before, len(chunks), new_token(), self._platform.clock.now_ns() // 1_000_000)
-
-    async def _source_chunks(self, task: Task, before: SourceRecord) -> list[ChunkRecord]:
-        return await self._patience(lambda: self._platform.jobs.chunks(task.job_id, before.attempt, task.stage))
+        return await delivery.nak(2.0**crashes)
 
     async def _fail(self, delivery: Delivery, error: VitascopeError) -> None:
         task, clock = delivery.task, self._platform.clock
@@ -401,23 +309,8 @@ class Worker:
             self._fatal.set_exception(error)
 
 
-async def _taken(fetching: asyncio.Future[Sequence[Delivery]]) -> Sequence[Delivery]:
-    """Return what a fetch brought, or nothing if it was still waiting; a fetch that is cancelled takes nothing."""
-    if not fetching.done():
-        fetching.cancel()
-    try:
-        return await fetching
-    except asyncio.CancelledError:
-        return []
-
-
 def _count(task: Task, outcome: str) -> None:
     STAGE_TASKS.labels(task.stage, outcome).inc()
-
-
-def _crashed(record: SourceRecord) -> WorkerCrashed:
-    why = f": {record.error}" if record.error else ""
-    return WorkerCrashed(f"the source stage crashed {record.crashes} times in a row{why}")
 
 
 def _text(error: Exception) -> str:
