@@ -1,19 +1,15 @@
-"""The command line: flags, the configuration file, and errors that name the nearest flag."""
+"""The command line: what each command takes."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
 
 from vitascope_cli.errors import UsageError
 from vitascope_cli.file_formats import ENDINGS
+from vitascope_cli.flags import Parser, configured, dashed, unknown
 from vitascope_core.quality import QUALITIES
 from vitascope_denoiser.settings import DEMO_MODEL, Device, Precision, Resume
 from vitascope_interpolator.settings import DEFAULT_MODEL as DEFAULT_RIFE
@@ -23,22 +19,6 @@ DEFAULT_PORT = 30010
 TESTCARD = "testcard"
 
 DESCRIPTION = "Image and video diffusion models, served split by stage. Here: every stage in one process."
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that raises instead of exiting, and never guesses an abbreviated flag."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        fixed = {"allow_abbrev": False, "formatter_class": argparse.ArgumentDefaultsHelpFormatter}
-        super().__init__(**{**kwargs, **fixed})
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-    @property
-    def flags(self) -> dict[str, argparse.Action]:
-        """Every long flag with its action."""
-        return {name: action for name, action in self._option_string_actions.items() if name.startswith("--")}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -51,22 +31,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         SystemExit: For ``--help`` and ``--version``.
     """
     parser, commands = _parsers()
-    words = [_dashed(word) for word in arguments]
+    words = [dashed(word) for word in arguments]
     if words and words[0] in commands:
         command = commands[words[0]]
         for word in words[1:]:
             # Before argparse: it would rather complain that a required flag is missing than that it is misspelt.
             name = word.partition("=")[0]
             if name.startswith("--") and name not in command.flags:
-                raise UsageError(_unknown("argument", name, command.flags))
-        words = [words[0], *_configured(words[1:], command), *words[1:]]
+                raise UsageError(unknown("argument", name, command.flags))
+        words = [words[0], *configured(words[1:], command), *words[1:]]
     return parser.parse_args(words)
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    parser = _Parser(prog="vitascope", description=DESCRIPTION)
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(prog="vitascope", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"vitascope {version('vitascope-cli')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=Parser)
     generate = commands.add_parser("generate", help="make one image or video and exit", description=_generate.__doc__)
     serve = commands.add_parser("serve", help="serve the OpenAI API over HTTP", description=_serve.__doc__)
     enhance = commands.add_parser("enhance", help="process an existing file and exit", description=_enhance.__doc__)
@@ -233,65 +213,6 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     """Look at broker and stores of a cluster as a service would, with the environment of the services."""
     parser.add_argument("--pool", action="append", default=[], help="a pool that must be there; repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-
-
-def _configured(words: Sequence[str], command: _Parser) -> list[str]:
-    """Return the flags that the configuration file of a command line stands for."""
-    finder = _Parser(add_help=False)
-    finder.add_argument("--config", type=Path)
-    path: Path | None = finder.parse_known_args(list(words))[0].config
-    if path is None:
-        return []
-    flags: list[str] = []
-    for key, value in _read_config(path).items():
-        flag = _dashed(f"--{key}")
-        action = command.flags.get(flag)
-        if action is None or flag in ("--config", "--help"):
-            raise UsageError(
-                f"{path}: {_unknown('key', str(key), {f[2:].replace('-', '_'): 0 for f in command.flags})}"
-            )
-        if value is None:
-            continue
-        if isinstance(action, argparse.BooleanOptionalAction):
-            if not isinstance(value, bool):
-                raise UsageError(f"{path}: {key} must be true or false, got {value!r}")
-            flags.append(flag if value else f"--no-{flag[2:]}")
-        elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            flags.append(f"{flag}={value}")
-        else:
-            raise UsageError(f"{path}: {key} must be a single value, got {value!r}")
-    return flags
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the configuration file {path}: {error}") from error
-    try:
-        if path.suffix == ".json":
-            content = json.loads(text)
-        elif path.suffix in (".yaml", ".yml"):
-            content = yaml.safe_load(text)
-        else:
-            raise UsageError(f"the configuration file must end in .json, .yaml or .yml, got {path.name}")
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not valid: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold one object with flags as keys")
-    return content
-
-
-def _dashed(word: str) -> str:
-    if not word.startswith("--"):
-        return word
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value
-
-
-def _unknown(what: str, name: str, known: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"unknown {what} {name}" + (f"; did you mean {near[0]}?" if near else "; see --help")
 
 
 def _port(text: str) -> int:

@@ -16,11 +16,12 @@ from vitascope_denoiser.call import Call
 from vitascope_denoiser.card import check_served
 from vitascope_denoiser.cutting import Cuts, cut
 from vitascope_denoiser.decoding import Latents, VaeDecoder, to_frames
+from vitascope_denoiser.denoising_loop import unhooked
 from vitascope_denoiser.fingerprint import for_job
 from vitascope_denoiser.packing import NotResumable
 from vitascope_denoiser.preview import predicted, with_latents
 from vitascope_denoiser.snapshot import Snapshot, State, loads
-from vitascope_denoiser.stepping import Steps, unhooked
+from vitascope_denoiser.stepping import Steps
 from vitascope_frames.checkpoints import preview_steps
 from vitascope_frames.chunk import Chunk, Frames
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitascope_denoiser.stepping import Loop
+from vitascope_denoiser.denoising_loop import Loop
 
 
 def foretells(scheduler: Any) -> bool:

@@ -8,12 +8,10 @@ back, and the pipeline goes on by itself.
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,58 +19,11 @@ import torch
 from torch import Tensor
 
 from vitascope_denoiser.blanks import blank, inputs_of, shape_of
+from vitascope_denoiser.denoising_loop import Loop, first_tensor, networks, schedulers
 from vitascope_denoiser.packing import NotResumable
 from vitascope_denoiser.snapshot import LoopState, RandomState, Snapshot, State, take
 
 log = logging.getLogger(__name__)
-
-_NETWORKS = ("transformer", "unet", "controlnet")
-"""Beginnings of the names of components that run in every step."""
-
-
-@dataclass(eq=False, slots=True)
-class Loop:
-    """A scheduler in the pipeline's loop; some pipelines run two, for example for video and audio.
-
-    Attributes:
-        done: Steps it has taken.
-        place: Index of the running or last step in the schedule.
-        model_output: What the last step was given: the networks' prediction, with guidance.
-        sample: What the last step was given: the latents before it.
-        output: What the last step returned.
-    """
-
-    scheduler: Any
-    done: int = 0
-    place: int = 0
-    model_output: Any = None
-    sample: Any = None
-    output: Any = None
-
-    @property
-    def total(self) -> int:
-        """Steps that the pipeline will take: those of the schedule, from where an input picture lets it begin."""
-        return len(self.scheduler.timesteps) - (getattr(self.scheduler, "_begin_index", None) or 0)
-
-    def state(self) -> LoopState:
-        """Return what the last step left, by reference."""
-        return LoopState(self.output, self.scheduler.timesteps, _attributes(self.scheduler))
-
-    def put_back(self, saved: LoopState) -> None:
-        """Make the scheduler what it was after the step.
-
-        Raises:
-            NotResumable: The schedule is another, or the state is no scheduler's.
-        """
-        here, there = self.scheduler.timesteps, saved.timesteps
-        if here.dtype != there.dtype or not torch.equal(here.cpu(), there.cpu()):
-            raise NotResumable("the pipeline made another schedule")
-        for name in saved.attributes:
-            if not name.isidentifier() or callable(getattr(type(self.scheduler), name, None)):
-                raise NotResumable(f"{name!r} is no attribute of a scheduler's state")
-        for name in _attributes(self.scheduler):
-            del vars(self.scheduler)[name]
-        vars(self.scheduler).update(saved.attributes)
 
 
 class Steps:
@@ -125,12 +76,12 @@ class Steps:
         return next((loop for loop in self._loops if loop.scheduler is own), self._loops[0])
 
     def __enter__(self) -> Self:
-        for scheduler in _schedulers(self._pipe):
+        for scheduler in schedulers(self._pipe):
             kind = type(scheduler)
             self._before.append((scheduler, dict(vars(scheduler))))
             scheduler.__class__ = self._watched(kind)
             self._undo.append(functools.partial(setattr, scheduler, "__class__", kind))
-        for name, network in _networks(self._pipe):
+        for name, network in networks(self._pipe):
             own = vars(network).get("forward")
             network.forward = self._recorded(name, network.forward)
             self._undo.append(functools.partial(_set_forward, network, own))
@@ -256,7 +207,7 @@ class Steps:
         if resume is None or len(self._loops) != len(resume.loops):
             raise NotResumable("the pipeline runs another number of schedulers")
         saved = resume.loops[self._loops.index(loop)]
-        first = _first_tensor(saved.output)
+        first = first_tensor(saved.output)
         if first is None or not isinstance(loop.sample, Tensor) or first.shape != loop.sample.shape:
             raise NotResumable("the latents have another shape")
         loop.output = saved.output
@@ -301,47 +252,8 @@ class Steps:
             raise NotResumable(f"its random states do not fit: {error}") from error
 
 
-def _schedulers(pipe: Any) -> list[Any]:
-    found = (part for part in pipe.components.values() if hasattr(part, "step") and hasattr(part, "set_timesteps"))
-    return list({id(part): part for part in found}.values())
-
-
-def _networks(pipe: Any) -> list[tuple[str, Any]]:
-    found = (
-        (name, part)
-        for name, part in pipe.components.items()
-        if isinstance(part, torch.nn.Module) and name.startswith(_NETWORKS)
-    )
-    return list({id(part): (name, part) for name, part in found}.values())
-
-
 def _set_forward(network: Any, own: Any) -> None:
     if own is None:
         del network.forward
     else:
         network.forward = own
-
-
-def _attributes(scheduler: Any) -> dict[str, Any]:
-    """Return what a scheduler keeps, besides its configuration."""
-    return {name: value for name, value in vars(scheduler).items() if name != "_internal_dict" and not callable(value)}
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    """Return the latents among what ``step`` returned."""
-    if isinstance(output, Tensor):
-        return output
-    values = list(output.values()) if isinstance(output, dict) else output
-    first = values[0] if isinstance(values, (list, tuple)) and values else None
-    return first if isinstance(first, Tensor) else None
-
-
-def unhooked(pipe: Any) -> Any:
-    """Return a copy of a pipeline that is under the hook, with schedulers of its own; networks are shared."""
-    copied = copy.copy(pipe)
-    for name, part in pipe.components.items():
-        if any(part is scheduler for scheduler in _schedulers(pipe)):
-            kind: Any = type(part).__mro__[1]
-            # Not as an attribute: the pipeline would write it into its configuration.
-            vars(copied)[name] = kind.from_config(part.config)
-    return copied
