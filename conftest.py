@@ -2,11 +2,18 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 pytest_plugins = ["frame_fixtures", "nats_fixtures", "s3_fixtures"]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start: a shell's background jobs ignore it, and so would their children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

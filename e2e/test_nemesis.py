@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SECONDS = 80
+SECONDS = 60
 """Of faults; the start, the references and the calm behind them take half as long again."""
 
 

@@ -127,13 +127,13 @@ def test_ctrl_c_ends_generate_and_leaves_nothing(tmp_path: Path) -> None:
     env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     command = [*GENERATE, "--testcard-step-s=300", "--log-level=debug"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not any((tmp_path / "tmp").glob("vitascope-*/jobs.db")):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    ) as process:
+        while not any((tmp_path / "tmp").glob("vitascope-*/jobs.db")):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
 
     assert (process.returncode, out) == (130, "")
     assert list((tmp_path / "tmp").iterdir()) == []

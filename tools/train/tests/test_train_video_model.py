@@ -26,6 +26,12 @@ def vae() -> Any:
 
 
 @pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An autoencoder after one step, with its latents' statistics."""
+    return autoencoder.train(tmp_path_factory.mktemp("vae"), recipe=Recipe(steps=1, rate=1e-4))
+
+
+@pytest.fixture(scope="module")
 def writer() -> transformer.Writer:
     torch.manual_seed(1)
     return transformer.Writer().eval()
@@ -62,8 +68,7 @@ def test_one_token_stands_for_all_the_padding_that_pipelines_add(writer: transfo
     assert torch.allclose(as_trained, as_served, atol=1e-5)
 
 
-def test_the_latents_that_are_learned_from_are_normal(vae: Any, tmp_path: Any) -> None:
-    learned = autoencoder.train(tmp_path, recipe=Recipe(steps=1, rate=1e-4))
+def test_the_latents_that_are_learned_from_are_normal(learned: Any, tmp_path: Any) -> None:
     scenes = autoencoder.random_scenes(8, Random(3))
 
     latents = transformer.encoded_clips(tmp_path / "latents.pt", learned, scenes).latents.float()
@@ -123,9 +128,7 @@ def test_a_training_goes_on_from_packed_weights(vae: Any, writer: transformer.Wr
     assert changed(transformer._first(tmp_path), weights_of(copy.deepcopy(writer).half().float())) == set()
 
 
-def test_channels_that_vary_little_weigh_little(tmp_path: Any) -> None:
-    learned = autoencoder.train(tmp_path, recipe=Recipe(steps=1, rate=1e-4))
-
+def test_channels_that_vary_little_weigh_little(learned: Any) -> None:
     assert len(set(learned.config.latents_std)) == 1
 
 
