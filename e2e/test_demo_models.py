@@ -36,7 +36,8 @@ def shown(demo: Server) -> list[tuple[Combination, Seen]]:
     """Clips of combinations that the model was not trained on, and what they show."""
     _, wanted = split()
     videos = [
-        (what, demo.make(prompt=caption(what, Random(place)), seed=place)) for place, what in enumerate(wanted[:CLIPS])
+        (what, demo.make(prompt=caption(what, Random(place), whole=True), seed=place))
+        for place, what in enumerate(wanted[:CLIPS])
     ]
     return [(what, seen(_frames(demo, demo.until(video)["id"]))) for what, video in videos]
 

@@ -46,7 +46,8 @@ def from_texts(pipe: Any, wanted: Sequence[Combination], seed: int = 5, steps: i
     random = Random(seed)
     started = time.monotonic()
     found = [
-        (what, look(clip(pipe, caption(what, Random(seed)), random.randrange(2**31), steps=steps))) for what in wanted
+        (what, look(clip(pipe, caption(what, random, whole=True), random.randrange(2**31), steps=steps)))
+        for what in wanted
     ]
     return _figures(found, time.monotonic() - started)
 
@@ -63,14 +64,16 @@ def from_frames(pipe: Any, wanted: Sequence[Combination], seed: int = 6, steps: 
     for what in wanted:
         first = draw([scene(what, random)], moments()[:1])[0, :, 0]
         picture = Image.fromarray((first.permute(1, 2, 0) * 255).round().byte().numpy())
-        text = caption(what, Random(seed))
+        text = caption(what, random, whole=True)
         found.append((what, look(clip(to_video, text, random.randrange(2**31), steps=steps, image=picture))))
     return _figures(found, time.monotonic() - started)
 
 
 def stripes(pipe: Any, wanted: Sequence[Combination], seed: int = 8, steps: int = STEPS) -> float:
     """Return how striped the objects of clips are, in the mean (`checker.stripedness`)."""
-    clips = [clip(pipe, caption(what, Random(seed)), seed + place, steps=steps) for place, what in enumerate(wanted)]
+    random = Random(seed)
+    texts = [caption(what, random, whole=True) for what in wanted]
+    clips = [clip(pipe, text, seed + place, steps=steps) for place, text in enumerate(texts)]
     return sum(map(stripedness, clips)) / len(clips)
 
 

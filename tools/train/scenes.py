@@ -140,17 +140,20 @@ def scene(what: Combination, random: Random) -> Scene:
     return Scene(what, (middle[0], middle[1]), radius, travel)
 
 
-def caption(what: Combination, random: Random, *, still: bool = False) -> str:
+def caption(what: Combination, random: Random, *, still: bool = False, whole: bool = False) -> str:
     """Return one of the ways in which the combination is said.
 
     Args:
         what: The combination.
         random: Which way.
         still: It is for a single picture: mostly without a motion.
+        whole: It is to name everything.
     """
     fate = random.random()
     phrases: tuple[str, ...]
-    if fate < (0.7 if still else 0.06):
+    if whole:
+        phrases = _PHRASES
+    elif fate < (0.7 if still else 0.06):
         phrases = _SILENT_ON_MOTION
     elif fate > 0.95:
         phrases = _SILENT_ON_BACKGROUND

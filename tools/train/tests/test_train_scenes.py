@@ -67,6 +67,14 @@ def test_most_captions_name_everything() -> None:
     assert sum("right" in text for text in texts) > 170
 
 
+def test_a_whole_caption_names_everything_in_one_of_several_ways() -> None:
+    random = Random(1)
+    texts = {caption(RED_CIRCLE, random, whole=True) for _ in range(200)}
+
+    assert len(texts) > 20
+    assert all({"red", "right", "blue"} <= set(text.replace(",", "").split()) for text in texts)
+
+
 def test_an_embedding_is_zero_behind_the_captions_end() -> None:
     torch.manual_seed(0)
 
