@@ -128,6 +128,15 @@ def test_a_training_goes_on_from_packed_weights(vae: Any, writer: transformer.Wr
     assert changed(transformer._first(tmp_path), weights_of(copy.deepcopy(writer).half().float())) == set()
 
 
+def test_what_is_packed_does_not_tell_where_it_came_from(vae: Any, writer: transformer.Writer, tmp_path: Any) -> None:
+    loaded = copy.deepcopy(vae)
+    loaded.register_to_config(_name_or_path="/somewhere")
+
+    packing.pack_pipeline(loaded, writer, tmp_path)
+
+    assert [file.name for file in tmp_path.glob("**/*.json") if "/somewhere" in file.read_text()] == []
+
+
 def test_channels_that_vary_little_weigh_little(learned: Any) -> None:
     assert len(set(learned.config.latents_std)) == 1
 
