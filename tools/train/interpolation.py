@@ -30,7 +30,7 @@ from vitascope_interpolator.settings import InterpolatorSettings
 from vitascope_weights.device import Device
 
 STEPS = 4400
-FURTHER_STEPS = 2000
+FURTHER_STEPS = 3000
 """For weights that were trained before."""
 BATCH = 24
 

@@ -15,7 +15,7 @@ from peft.utils import get_peft_model_state_dict
 from tools.train import autoencoder, transformer
 from tools.train.training import Recipe, Training
 
-RECIPE = Recipe(steps=300, rate=2e-3, warm_up=20, average=0.98, seed=41)
+RECIPE = Recipe(steps=600, rate=2e-3, warm_up=20, average=0.98, seed=41)
 RANK = 8
 CLIPS = 1_000
 STATE = "lora.pt"

@@ -25,7 +25,7 @@ PROMPTS = (
     "a yellow star grows on a purple background",
     "a white square slides to the left, green background",
 )
-SEED = 1
+SEED = 7
 _EVERY = 4
 _GAP = 4
 _QUALITY = 90

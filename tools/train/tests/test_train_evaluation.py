@@ -28,14 +28,14 @@ def from_frames(pipe: Any) -> evaluation.Figures:
 
 
 @pytest.mark.parametrize(
-    ("part", "least"), [("colour", 0.9), ("background", 0.9), ("shape", 0.6), ("direction", 0.6)], ids=str
+    ("part", "least"), [("colour", 0.9), ("background", 0.9), ("shape", 0.7), ("direction", 0.7)], ids=str
 )
 def test_a_clip_from_a_text_shows_what_it_says(from_texts: evaluation.Figures, part: str, least: float) -> None:
     assert getattr(from_texts, part) >= least
 
 
 @pytest.mark.parametrize(
-    ("part", "least"), [("colour", 0.9), ("background", 0.9), ("shape", 0.6), ("direction", 0.6)], ids=str
+    ("part", "least"), [("colour", 0.9), ("background", 0.9), ("shape", 0.7), ("direction", 0.7)], ids=str
 )
 def test_a_clip_from_a_first_frame_keeps_the_object_and_moves_it_as_told(
     from_frames: evaluation.Figures, part: str, least: float
@@ -58,8 +58,8 @@ def test_the_adapter_stripes_what_is_plain_without_it(pipe: Any) -> None:
 def test_new_frames_are_nearer_to_the_true_ones_than_averages_are() -> None:
     measured = interpolation.evaluate(evaluation.packed(DEMO_RIFE), 4)
 
-    assert measured.captions.gain > 1.5
-    assert measured.captions_apart.gain > 8
+    assert measured.captions.gain > 2
+    assert measured.captions_apart.gain > 10
     assert measured.drawings.gain > 2
 
 
