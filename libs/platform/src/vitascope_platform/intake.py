@@ -49,7 +49,7 @@ class Intake:
         """Return what the fetch has brought.
 
         Args:
-            last: End the fetch if it still waits; what it takes at that moment is returned too.
+            last: End the fetch if it still waits; one that is cancelled takes nothing.
         """
         fetching = self._fetching
         if fetching is None or not (fetching.done() or last):
