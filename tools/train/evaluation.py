@@ -72,9 +72,10 @@ def from_frames(pipe: Any, wanted: Sequence[Combination], seed: int = 6, steps: 
 def stripes(pipe: Any, wanted: Sequence[Combination], seed: int = 8, steps: int = STEPS) -> float:
     """Return how striped the objects of clips are, in the mean (`checker.stripedness`)."""
     random = Random(seed)
-    texts = [caption(what, random, whole=True) for what in wanted]
-    clips = [clip(pipe, text, seed + place, steps=steps) for place, text in enumerate(texts)]
-    return sum(map(stripedness, clips)) / len(clips)
+    clips = (
+        clip(pipe, caption(what, random, whole=True), seed + place, steps=steps) for place, what in enumerate(wanted)
+    )
+    return sum(map(stripedness, clips)) / len(wanted)
 
 
 def packed(name: str) -> Path:

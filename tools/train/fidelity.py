@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vitascope_frames.chunk import Frames
@@ -56,3 +56,8 @@ def write_weights(network: nn.Module, file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, file)
     return file
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file as float32, to be trained further."""
+    return {name: tensor.float() for name, tensor in load_file(file).items()}

@@ -14,12 +14,11 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tools.train import scenes
 from tools.train.drawings import View
-from tools.train.fidelity import Fidelity, as_bytes, decibels, write_weights
+from tools.train.fidelity import Fidelity, as_bytes, decibels, read_weights, write_weights
 from tools.train.pictures import HELD_OUT_SEED, MIDDLE, captioned, held_out, movies, softened
 from tools.train.rife import Guess, Rife
 from tools.train.training import Recipe, Training, halves_pay
@@ -120,7 +119,7 @@ def _training(folder: Path, steps: int, packed: Path | None = None) -> Training[
 def _first(packed: Path | None) -> Rife:
     network = Rife(half=halves_pay(torch.device("cpu")))
     if packed is not None:
-        network.load_state_dict({name: weight.float() for name, weight in load_file(packed / WEIGHTS).items()})
+        network.load_state_dict(read_weights(packed / WEIGHTS))
     return network
 
 

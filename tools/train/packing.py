@@ -29,14 +29,14 @@ def pack_pipeline(vae: nn.Module, writer: Writer, to: Path) -> None:
         expand_timesteps=True,
     )
     pipe.save_pretrained(to, safe_serialization=True)
-    forget_origin(to)
+    _forget_origin(to)
 
 
 def _halved(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).half()
 
 
-def forget_origin(pipeline: Path) -> None:
+def _forget_origin(pipeline: Path) -> None:
     """Take out of a pipeline's configurations where on this machine their networks were loaded from."""
     for file in pipeline.glob("*/config.json"):
         content = json.loads(file.read_text(encoding="utf-8"))

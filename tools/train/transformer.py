@@ -15,11 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from diffusers import WanTransformer3DModel
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tools.train import autoencoder
+from tools.train.fidelity import read_weights
 from tools.train.scenes import Scene, caption, draw, moments
 from tools.train.text import LONGEST, WIDTH, blurred, embed, encoder, tokenizer
 from tools.train.training import Recipe, Training, halves_pay
@@ -142,8 +142,7 @@ def _first(packed: Path | None) -> Writer:
     if packed is not None:
         for part in ("transformer", "text_encoder"):
             (file,) = (packed / part).glob("*.safetensors")
-            kept = {name: weight.float() for name, weight in load_file(file).items()}
-            lacking, unknown = getattr(writer, part).load_state_dict(kept, strict=False)
+            lacking, unknown = getattr(writer, part).load_state_dict(read_weights(file), strict=False)
             # The encoder's table of words has two names, of which one is kept.
             if unknown or not set(lacking) <= {"encoder.embed_tokens.weight"}:
                 raise ValueError(f"{file} does not fit: {[*lacking, *unknown]}")
