@@ -95,6 +95,16 @@ def test_a_service_that_is_told_to_end_hands_its_job_back(cluster: Cluster) -> N
     until(lambda: status(url, video) == "completed")
 
 
+def test_a_service_that_is_still_ending_is_started_once_it_has_ended(cluster: Cluster) -> None:
+    uploader = cluster.process("uploader")
+    before = uploader.pid
+    uploader.ask_to_end()
+
+    cluster.restart("uploader")
+
+    assert uploader.pid != before
+
+
 def test_services_are_not_ready_while_the_broker_is_away(cluster: Cluster) -> None:
     cluster.nats.kill()
     until(lambda: all(process.hindrance() is not None for process in cluster.processes()))

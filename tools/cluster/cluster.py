@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tools.cluster.nats_server import nats_server
-from tools.cluster.process import ServiceFailed, ServiceProcess
+from tools.cluster.process import STOP_S, ServiceFailed, ServiceProcess
 from tools.cluster.s3_server import s3_server
 from vitascope_core.plan import StageName
 from vitascope_platform.access import read_env_file, write_access
@@ -24,9 +24,6 @@ TESTCARD = "testcard"
 
 READY_S = 60.0
 """Time that services have to come up, unless told otherwise."""
-
-_STOP_S = 20.0
-"""Time beyond their grace period that services have to end."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +193,7 @@ class Cluster:
         self._add(service, replicas - len(running))
         if wait:
             for process in surplus:
-                process.wait(_STOP_S)
+                process.wait(STOP_S)
             self.wait_ready(service)
 
     def kill(self, service: str, index: int = 0) -> None:
@@ -297,4 +294,4 @@ def _end(processes: Iterable[ServiceProcess]) -> None:
     for process in started:
         process.ask_to_end()
     for process in started:
-        process.wait(_STOP_S)
+        process.wait(STOP_S)

@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 
 POLL_S = 0.05
+STOP_S = 20.0
+"""What a process that was told to end may take before it is killed."""
 
 _HEALTH_PORT = re.compile(r"\bhealth_port\W+(\d+)")
 _GATEWAY_PORT = re.compile(r"\bgateway_port\W+(\d+)")
@@ -47,16 +49,20 @@ class ServiceProcess:
         self._reader: threading.Thread | None = None
         self._begun = 0
         self._paused = False
+        self._told_to_end = False
         self._api_port = 0
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
         """Start, or start again; a gateway that was started before keeps its port.
 
+        One that runs is left alone, unless it was told to end: then its end is awaited.
         Variables in ``extra`` are those of this start alone, and win.
         """
         if self.alive:
-            return
-        self._begun, self._paused = len(self.lines), False
+            if not self._told_to_end:
+                return
+            self.wait(STOP_S)
+        self._begun, self._paused, self._told_to_end = len(self.lines), False, False
         env = {**self._env, **(extra or {})}
         if self._api_port:
             env["VITASCOPE_GATEWAY_PORT"] = str(self._api_port)
@@ -154,6 +160,7 @@ class ServiceProcess:
         """Send SIGTERM."""
         if self.alive:
             self.resume()
+            self._told_to_end = True
             self._started.terminate()
 
     def wait(self, timeout_s: float) -> int:
