@@ -110,8 +110,10 @@ def test_a_job_that_loses_two_workers_goes_on_each_time(scene: Scene, tmp_path: 
 
 def test_a_worker_that_is_told_to_end_hands_its_step_to_the_next(scene: Scene) -> None:
     cluster, gateway = scene.cluster, scene.gateway
+    # Slow enough to be met in its steps.
+    slow = {"VITASCOPE_DENOISER_CHECKPOINT_INTERVAL": "1000", "VITASCOPE_DENOISER_TESTCARD_STEP_S": "1"}
     for index in range(2):
-        again(cluster, index, {"VITASCOPE_DENOISER_CHECKPOINT_INTERVAL": "1000"})
+        again(cluster, index, slow)
     video = gateway.make(**VIDEO)
     gateway.until_progress(video, 80 * 4 // STEPS)
     busy = next(i for i in range(2) if metric(cluster.process(DENOISER, i), IN_FLIGHT, stage="denoise") > 0)
@@ -120,7 +122,7 @@ def test_a_worker_that_is_told_to_end_hands_its_step_to_the_next(scene: Scene) -
     cluster.restart(DENOISER, busy)
 
     assert (done["status"], done["usage"]["attempts"]) == ("completed", 2)
-    assert done["usage"]["saved_seconds"] >= STEP_S * 4
+    assert done["usage"]["saved_seconds"] >= 4
     assert content(gateway, video) == scene.undisturbed
 
 

@@ -9,7 +9,7 @@ import pytest
 from clustering import INVERTED, INVERTER, inverter, tasks_done
 from serving import Gateway, decode
 
-from tools.cluster.cluster import Cluster
+from tools.cluster.cluster import READY_S, Cluster
 from vitascope_frames.testcard import read_number
 
 ALONE = {"VITASCOPE_WORKER_CONCURRENCY": "1"}
@@ -42,7 +42,12 @@ def test_replicas_that_are_added_in_the_middle_take_part(cluster: Cluster) -> No
     gateway = Gateway(cluster.gateways[0])
     video = gateway.make(num_frames=100, chunk_frames=5, **INVERTED)
     gateway.until_progress(video, 81)
-    cluster.scale(INVERTER, 3)
+    # It waits for the others to have started: else it might be done by then.
+    cluster.pause(INVERTER)
+    cluster.scale(INVERTER, 3, wait=False)
+    for process in cluster.processes(INVERTER)[1:]:
+        process.wait_ready(READY_S)
+    cluster.resume(INVERTER)
     made = gateway.until(video)
     data = gateway.get(f"/v1/videos/{made['id']}/content").content
 
