@@ -93,28 +93,19 @@ class Server(Api):
 
     def start(self) -> None:
         """Start, and return when the server answers."""
-        self.lines = []
+        lines: list[str] = []
+        self.lines = lines
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._env
         )
         found = threading.Event()
-        threading.Thread(target=self._read, args=(found,), daemon=True).start()
+        threading.Thread(target=_read, args=(self.process, lines, found), daemon=True).start()
         found.wait(120)
         address = ADDRESS.search("\n".join(self.lines))
         if address is None:
             self.terminate()
             raise RuntimeError("the server did not start:\n" + "\n".join(self.lines))
         self.url = address[1]
-
-    def _read(self, found: threading.Event) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-            if ADDRESS.search(line):
-                found.set()
-        self.process.stdout.close()
-        found.set()
 
     def kill(self) -> None:
         """End the server as the kernel would: nothing is tidied up."""
@@ -136,6 +127,17 @@ class Server(Api):
         return sorted(
             (Path(folder) / name).relative_to(root).as_posix() for folder, _, names in os.walk(root) for name in names
         )
+
+
+def _read(process: subprocess.Popen[str], lines: list[str], found: threading.Event) -> None:
+    """Collect what a process says; ``found`` is set when it has told its address, or has ended."""
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if ADDRESS.search(line):
+                found.set()
+    found.set()
 
 
 def decode(data: bytes) -> list[np.ndarray]:

@@ -32,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The first gateway, the second denoiser and the uploader are an hour slow, the others an hour fast."""
     env = {
         GATEWAY: {**skewed(HOUR_S), **REAPER},
-        DENOISER: {**skewed(HOUR_S), "VITASCOPE_DENOISER_TESTCARD_STEP_S": "0.1"},
+        DENOISER: {**skewed(HOUR_S), "VITASCOPE_DENOISER_TESTCARD_STEP_S": "0.3"},
         UPLOADER: skewed(-HOUR_S),
     }
     cluster = Cluster(

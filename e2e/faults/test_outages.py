@@ -14,7 +14,7 @@ import cramped_uploader
 import httpx
 import pytest
 from aftermath import FRAMES, SHORT, content, objects, result_tokens, until_tidy
-from clustering import INVERTED, INVERTER, inverter, metric
+from clustering import INVERTED, INVERTER, inverter
 from serving import Gateway, decode
 
 from tools.cluster.cluster import DENOISER, GATEWAY, UPLOADER, Cluster, Program
@@ -59,8 +59,9 @@ class Scene:
 
     def begin(self) -> str:
         """Make a video and return it once its source is at work."""
-        video, denoiser = self.gateway.make(**VIDEO), self.cluster.process(DENOISER)
-        until(lambda: metric(denoiser, "vitascope_stage_tasks_in_flight", stage="denoise"))
+        video = self.gateway.make(**VIDEO)
+        # A task in hand is not enough: its attempt may not have begun yet.
+        self.gateway.until_progress(video, 1)
         return video
 
     def told(self, service: str, words: str) -> int:
@@ -86,7 +87,7 @@ def served(folder: Path, env: dict[str, str]) -> Iterator[Scene]:
         folder,
         replicas={GATEWAY: 2},
         env=env,
-        service_env={DENOISER: {"VITASCOPE_DENOISER_TESTCARD_STEP_S": "0.2"}},
+        service_env={DENOISER: {"VITASCOPE_DENOISER_TESTCARD_STEP_S": "0.4"}},
         extra={INVERTER: inverter(delay_s=0.3), CRAMPED: Program("cramped_uploader", 0, cramped)},
     )
     with cluster:

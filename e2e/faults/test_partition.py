@@ -22,7 +22,7 @@ from vitascope_frames.testcard import read_number
 FRAMES_MADE = 24
 VIDEO = {"num_frames": FRAMES_MADE, "chunk_frames": 4, "num_inference_steps": 1, "seed": 3, **INVERTED}
 STAGE = {DENOISER: "denoise", INVERTER: "upscale", UPLOADER: "upload"}
-PACE = {"VITASCOPE_DENOISER_TESTCARD_CHUNK_S": "0.3"}
+PACE = {"VITASCOPE_DENOISER_TESTCARD_CHUNK_S": "0.6"}
 HERE = {"VITASCOPE_DENOISER_MODEL_PATH": "testcard", "VITASCOPE_DENOISER_POOL": "main"}
 
 
