@@ -92,10 +92,15 @@ def test_a_resumed_training_equals_one_that_ran_through(trained, tmp_path) -> No
 def test_a_training_goes_on_from_packed_weights(network, tmp_path) -> None:
     write_weights(network, tmp_path / WEIGHTS)
 
-    train(tmp_path, 2, until=0, batch=2, packed=tmp_path)
+    def weights_after(steps: int) -> list[torch.Tensor]:
+        train(tmp_path, 2, until=steps, batch=2, packed=tmp_path)
+        kept: list[torch.Tensor] = torch.load(tmp_path / STATE, weights_only=True)["weights"]
+        return kept
 
-    kept = torch.load(tmp_path / STATE, weights_only=True)["weights"]
-    assert all(map(torch.equal, kept, network.parameters()))
+    before, after = weights_after(0), weights_after(1)
+    assert all(map(torch.equal, before, network.parameters()))
+    assert all(bool(new.isfinite().all()) for new in after)
+    assert not any(map(torch.equal, before, after))
 
 
 def test_export_without_a_training_is_refused(tmp_path) -> None:
