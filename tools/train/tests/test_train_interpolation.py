@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -14,6 +15,9 @@ from tools.train.fidelity import as_floats, write_weights
 from tools.train.interpolation import (
     STATE,
     WEIGHTS,
+    Pairs,
+    _fine_loss,
+    _loss,
     averaged,
     captioned_clips,
     drawn_pairs,
@@ -21,7 +25,7 @@ from tools.train.interpolation import (
     export,
     train,
 )
-from tools.train.rife import Rife
+from tools.train.rife import Guess, Rife
 from vitascope_interpolator.architecture import RIFE_4_22_LITE
 from vitascope_interpolator.network import Network
 from vitascope_interpolator.weights import load_weights
@@ -101,6 +105,20 @@ def test_a_training_goes_on_from_packed_weights(network, tmp_path) -> None:
     assert all(map(torch.equal, before, network.parameters()))
     assert all(bool(new.isfinite().all()) for new in after)
     assert not any(map(torch.equal, before, after))
+
+
+def test_weights_that_learn_on_heed_pairs_that_are_nearly_right() -> None:
+    def worth(loss: Callable[[list[Guess], Pairs], torch.Tensor]) -> float:
+        """Return what halving the error of a near pair is worth, as a share of what it is worth for a far one."""
+        still, nowhere = torch.zeros(2, 3, 32, 32), torch.zeros(2, 4, 32, 32)
+
+        def of(near: float, far: float) -> float:
+            frame = still + torch.tensor([near, far]).view(2, 1, 1, 1)
+            return float(loss([Guess(frame, nowhere)] * 4, Pairs(still, still, still, nowhere)))
+
+        return (of(0.01, 0.1) - of(0.005, 0.1)) / (of(0.01, 0.1) - of(0.01, 0.05))
+
+    assert worth(_fine_loss) > 1.5 * worth(lambda guesses, pairs: _loss(guesses, pairs, 0.0))
 
 
 def test_export_without_a_training_is_refused(tmp_path) -> None:
